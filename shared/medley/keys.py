@@ -1,0 +1,81 @@
+"""Every key in storage, as pure functions; nothing else builds one.
+
+Keys are relative to the storage URL, use ``/`` on every system, and never start with it.
+"""
+
+from medley.jobs import Status
+from medley.records import BatchName, Digest, InputName, JobId
+
+
+def input_picture(name: InputName) -> str:
+    """An input picture, stored once however many pairs use it; ``name`` is ``<sha256>.<ext>``."""
+    return f"inputs/{name}"
+
+
+def attempt(job: JobId, token: str) -> str:
+    """The prefix of all that one attempt at a job writes; ``token`` is random, so twins never share files."""
+    return f"jobs/{job}/{token}/"
+
+
+def frame(job: JobId, token: str, step: int) -> str:
+    """The frame kept after ``step`` steps; step 0 is the picture before the first."""
+    return f"{attempt(job, token)}frames/{step:06d}.jpg"
+
+
+def pastiche(job: JobId, token: str) -> str:
+    """The finished picture of one attempt."""
+    return f"{attempt(job, token)}pastiche.png"
+
+
+def result(job: JobId) -> str:
+    """The commit of a job: create-only and written last."""
+    return f"jobs/{job}/result.json"
+
+
+def open_batch(batch: BatchName) -> str:
+    """Stands while the batch is unfinished."""
+    return f"open/{batch}"
+
+
+BATCHES = "batches/"
+"""The prefix of all batches."""
+
+
+def batch_folder(batch: BatchName) -> str:
+    """The prefix of all that belongs to one batch."""
+    return f"{BATCHES}{batch}/"
+
+
+def batch(batch: BatchName) -> str:
+    """What was asked for; create-only, written after the inputs and the manifest."""
+    return f"{batch_folder(batch)}batch.json"
+
+
+def manifest(batch: BatchName, digest: Digest) -> str:
+    """The pairs of a batch in order, a JSON line each; ``digest`` is that of the file."""
+    return f"{batch_folder(batch)}jobs-{digest}.jsonl"
+
+
+def outcomes(batch: BatchName) -> str:
+    """The prefix under which a batch's outcomes lie."""
+    return f"{batch_folder(batch)}outcomes/"
+
+
+def outcome(batch: BatchName, job: JobId, status: Status) -> str:
+    """How a job of a batch ended; ``status`` is ``done`` or ``failed``, and done wins."""
+    return f"{outcomes(batch)}{job}.{status}.json"
+
+
+def contact_sheet(batch: BatchName) -> str:
+    """The batch at a glance."""
+    return f"{batch_folder(batch)}contact_sheet.jpg"
+
+
+def failures(batch: BatchName) -> str:
+    """What failed or was skipped and why, a JSON line each."""
+    return f"{batch_folder(batch)}failures.jsonl"
+
+
+def finished(batch: BatchName) -> str:
+    """Stands when everything a batch ends with is there."""
+    return f"{batch_folder(batch)}finished.json"

@@ -1,0 +1,205 @@
+"""What is under way, in Redis: what is enqueued, being painted, tried and finished, batch by batch.
+
+Storage is the truth. All of this can be lost at any moment, and then costs a LIST of the outcomes or a repeated
+painting that its create-only commit discards; nothing else.
+"""
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import redis
+from pydantic import NonNegativeFloat, NonNegativeInt
+
+from medley.broker import broker_errors, connect
+from medley.jobs import QueueKind, Status
+from medley.queue import QUEUES, UNACKED_INDEX
+from medley.records import BatchName, JobId, Record
+from medley.settings import Settings
+
+KEPT_S = 30 * 24 * 3600
+"""A batch's keys outlive its last change by a month, longer than any batch waits for a worker."""
+
+WORKER_SILENT_S = 60
+"""A worker process that has said nothing for this long is no longer listed; it speaks every lease renewal."""
+
+
+class Progress(Record):
+    """How far one painting is."""
+
+    step: NonNegativeInt
+    steps: NonNegativeInt
+    loss: float | None = None
+    worker: str
+    at: NonNegativeFloat
+
+
+class Painter(Record):
+    """One painting process. ``model_loads`` counts how often it has read the weights: once, if all is well."""
+
+    name: str
+    device: str
+    model_loads: NonNegativeInt
+    jobs: NonNegativeInt
+    at: NonNegativeFloat
+
+
+class Ledger:
+    """The ledger of one Redis. Every call raises RedisUnreachable or RedisRefused when Redis does not serve it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._redis = connect(settings)
+
+    @contextmanager
+    def _client(self) -> Iterator[redis.Redis]:
+        with broker_errors(self._settings):
+            yield self._redis
+
+    def check(self) -> None:
+        """Find out whether Redis answers and lets us write."""
+        with self._client() as client:
+            client.set("medley:check", "1", ex=1)
+
+    def clock_skew_s(self) -> float:
+        """This machine's clock minus Redis's, in seconds."""
+        with self._client() as client:
+            seconds, microseconds = client.time()
+            return time.time() - (seconds + microseconds / 1e6)
+
+    @contextmanager
+    def lock(self, name: str, held_s: float = 60.0) -> Iterator[None]:
+        """Hold a lock that all producers and workers share; one that its holder left behind ends after ``held_s``."""
+        with self._client() as client:
+            lock = client.lock(f"medley:lock:{name}", timeout=held_s, blocking_timeout=held_s * 2)
+            lock.acquire()
+        try:
+            yield
+        finally:
+            with self._client():
+                if lock.owned():
+                    lock.release()
+
+    # Enqueued
+
+    def add_enqueued(self, batch: BatchName, jobs: Iterable[JobId]) -> None:
+        """Note that messages for these jobs are out."""
+        self._add(_key(batch, "enqueued"), jobs)
+
+    def which_enqueued(self, batch: BatchName, jobs: list[JobId]) -> set[JobId]:
+        """Which of these jobs have a message out, as far as is known."""
+        with self._client() as client:
+            known = client.smismember(_key(batch, "enqueued"), jobs)
+        return {job for job, is_known in zip(jobs, known, strict=True) if is_known}
+
+    # Attempts
+
+    def count_attempt(self, batch: BatchName, job: JobId) -> int:
+        """Count one more attempt; returns how many that makes."""
+        with self._client() as client, client.pipeline() as pipe:
+            pipe.hincrby(_key(batch, "attempts"), job, 1)
+            pipe.expire(_key(batch, "attempts"), KEPT_S)
+            return int(pipe.execute()[0])
+
+    def uncount_attempt(self, batch: BatchName, job: JobId) -> None:
+        """Take an attempt back: the job was given back through no fault of its own."""
+        with self._client() as client:
+            client.hincrby(_key(batch, "attempts"), job, -1)
+
+    def attempts(self, batch: BatchName, job: JobId) -> int:
+        """How often the job has been tried in this batch."""
+        with self._client() as client:
+            return int(client.hget(_key(batch, "attempts"), job) or 0)
+
+    # Painting
+
+    def report(self, batch: BatchName, job: JobId, progress: Progress) -> None:
+        """Say how far a painting is."""
+        key = _key(batch, "painting")
+        with self._client() as client, client.pipeline(transaction=False) as pipe:
+            pipe.hset(key, job, progress.json_bytes())
+            pipe.expire(key, KEPT_S)
+            pipe.execute()
+
+    def painting(self, batch: BatchName, within_s: float) -> dict[JobId, Progress]:
+        """What is being painted, as reported within the last so many seconds."""
+        with self._client() as client:
+            reports = client.hgetall(_key(batch, "painting"))
+        progress = {str(job): Progress.from_json(text) for job, text in reports.items()}
+        return {job: report for job, report in progress.items() if time.time() - report.at < within_s}
+
+    # Outcomes
+
+    def record_outcome(self, batch: BatchName, job: JobId, status: Status) -> int:
+        """Note an outcome that stands in storage; returns how many the batch has now. Done wins over failed."""
+        done, failed = _key(batch, "done"), _key(batch, "failed")
+        with self._client() as client, client.pipeline() as pipe:
+            if status == "done":
+                pipe.sadd(done, job)
+                pipe.srem(failed, job)
+            elif not client.sismember(done, job):
+                pipe.sadd(failed, job)
+            pipe.expire(done, KEPT_S)
+            pipe.expire(failed, KEPT_S)
+            pipe.hdel(_key(batch, "painting"), job)
+            pipe.scard(done)
+            pipe.scard(failed)
+            replies = pipe.execute()
+        return int(replies[-2]) + int(replies[-1])
+
+    def seed_outcomes(self, batch: BatchName, done: Iterable[JobId], failed: Iterable[JobId]) -> None:
+        """Note the outcomes found in storage, where this ledger does not know of them."""
+        self._add(_key(batch, "done"), done)
+        self._add(_key(batch, "failed"), failed)
+
+    def counts(self, batch: BatchName) -> tuple[int, int]:
+        """How many jobs of a batch are done and how many failed, as far as this ledger knows."""
+        with self._client() as client, client.pipeline(transaction=False) as pipe:
+            pipe.scard(_key(batch, "done"))
+            pipe.scard(_key(batch, "failed"))
+            done, failed = pipe.execute()
+        return int(done), int(failed)
+
+    # Workers and queues
+
+    def greet(self, painter: Painter) -> None:
+        """Say that a painting process is there."""
+        with self._client() as client:
+            client.set(f"medley:painter:{painter.name}", painter.json_bytes(), ex=WORKER_SILENT_S)
+
+    def painters(self) -> list[Painter]:
+        """The painting processes that have spoken within :data:`WORKER_SILENT_S`, by name."""
+        with self._client() as client:
+            names = sorted(client.scan_iter("medley:painter:*"))
+            texts = client.mget(names) if names else []
+        return [Painter.from_json(text) for text in texts if text]
+
+    def queue_lengths(self) -> dict[QueueKind, int]:
+        """Messages that wait in each queue."""
+        with self._client() as client, client.pipeline(transaction=False) as pipe:
+            for name in QUEUES.values():
+                pipe.llen(name)
+            return dict(zip(QUEUES, map(int, pipe.execute()), strict=True))
+
+    def unacknowledged(self) -> int:
+        """Messages that a worker holds."""
+        with self._client() as client:
+            return int(client.zcard(UNACKED_INDEX))
+
+    def renew_lease(self, delivery_tag: str) -> bool:
+        """Put a delivery's time to now; false if the delivery is no longer held (acknowledged, or taken away)."""
+        with self._client() as client:
+            client.zadd(UNACKED_INDEX, {delivery_tag: time.time()}, xx=True)
+            return client.zscore(UNACKED_INDEX, delivery_tag) is not None
+
+    def _add(self, key: str, jobs: Iterable[JobId]) -> None:
+        members = list(jobs)
+        if members:
+            with self._client() as client, client.pipeline(transaction=False) as pipe:
+                pipe.sadd(key, *members)
+                pipe.expire(key, KEPT_S)
+                pipe.execute()
+
+
+def _key(batch: BatchName, what: str) -> str:
+    return f"medley:batch:{batch}:{what}"

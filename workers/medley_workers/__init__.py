@@ -1,0 +1,1 @@
+"""Paints the pairs: the only place with torch."""

@@ -1,0 +1,58 @@
+"""Frames leave while the device works: one thread encodes them and hands them on, in order."""
+
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Self
+
+from medley.media.images import encode_jpeg
+from medley_workers.tensors import Pixels
+
+
+class FrameKeeper:
+    """Keeps frames on a thread of its own, from entering this context until leaving it.
+
+    What goes wrong there is raised in the painter: at the next :meth:`keep`, or on leaving. If the painter itself
+    fails, frames that still wait are dropped.
+    """
+
+    def __init__(
+        self, put: Callable[[int, bytes], object], *, waiting: int, encode: Callable[[Pixels], bytes] = encode_jpeg
+    ) -> None:
+        """Prepare to keep frames.
+
+        Args:
+            put: stores an encoded frame under its step; called on the thread
+            waiting: frames that may be on their way at once, at least 1; this bounds memory
+            encode: makes a frame's bytes; called on the thread
+        """
+        self._put = put
+        self._waiting = waiting
+        self._encode = encode
+        self._frames: deque[Future[None]] = deque()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="frames")
+
+    def keep(self, step: int, picture: Pixels) -> None:
+        """Hand a frame (H, W, 3) over; it must not be changed afterwards. Waits while too many are on their way.
+
+        Raises:
+            Exception: what ``encode`` or ``put`` raised for an earlier frame.
+        """
+        while self._frames and (self._frames[0].done() or len(self._frames) >= self._waiting):
+            self._frames.popleft().result()
+        self._frames.append(self._thread.submit(self._keep, step, picture))
+
+    def _keep(self, step: int, picture: Pixels) -> None:
+        self._put(step, self._encode(picture))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._thread.shutdown(wait=True, cancel_futures=error is not None)
+        if error is None:
+            for frame in self._frames:
+                frame.result()

@@ -1,0 +1,90 @@
+"""A painting process: what it owns from its start to its end, the network above all."""
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from medley.cluster import Cluster
+from medley.errors import MedleyError
+from medley.jobs import Batch, Result, StyleTransfer, Weights
+from medley.ledger import Painter, Progress
+from medley.settings import Settings
+from medley_workers.delivery import Desk
+from medley_workers.pulse import Pulse
+
+if TYPE_CHECKING:
+    from medley_workers.painting import Studio
+    from medley_workers.transfer import Step
+
+log = logging.getLogger(__name__)
+
+REPORT_EVERY_S = 0.5
+"""A person who watches sees steps advance; more often would cost Redis for nothing."""
+
+
+class PaintingProcess:
+    """One of a worker's processes. torch is imported and the weights are read when the first job comes, once."""
+
+    def __init__(self, settings: Settings, name: str) -> None:
+        self.name = name
+        self.cluster = Cluster.open(settings)
+        self.pulse = Pulse(self.cluster, self.describe)
+        self.desk = Desk(self.cluster, name, self.paint)
+        self._studio: Studio | None = None
+        self._weights: Weights | None = None
+        self._model_loads = 0
+        self._jobs = 0
+        self._reported_at = 0.0
+
+    def describe(self) -> Painter:
+        """What the ledger is told of us."""
+        device = str(self._studio.network.device) if self._studio else "unknown until the first job"
+        return Painter(name=self.name, device=device, model_loads=self._model_loads, jobs=self._jobs, at=time.time())
+
+    def paint(self, job: StyleTransfer, batch: Batch) -> Result:
+        """Paint a job and commit it; see :func:`medley_workers.painting.paint_job` for what it raises."""
+        studio, load_s = self._load(batch.weights)
+        from medley_workers.painting import paint_job
+
+        def look(step: "Step", loss: float | None) -> None:
+            self.pulse.advance()
+            if loss is not None:
+                self._report(batch, job, step.index, loss)
+
+        result = paint_job(job, batch, studio, look, load_s)
+        self._jobs += 1
+        return result
+
+    def _load(self, weights: Weights) -> tuple["Studio", float]:
+        """The studio with these weights, and the seconds that loading them took: none but for the first job."""
+        if self._studio is not None and self._weights == weights:
+            return self._studio, 0.0
+        from medley_workers.codebook import find_weights, load_weights
+        from medley_workers.painting import Studio, choose_device
+        from medley_workers.vgg import Network
+
+        started = time.monotonic()
+        network = Network(load_weights(find_weights(weights)), choose_device(self.cluster.settings))
+        load_s = time.monotonic() - started
+        self._studio = Studio(self.cluster.settings, self.cluster.storage, network, self.name)
+        self._weights = weights
+        self._model_loads += 1
+        log.info(
+            "Weights %s loaded in %.2f s on %s; load number %d of this process.",
+            weights.name, load_s, network.device, self._model_loads,
+        )  # fmt: skip
+        self._greet()
+        return self._studio, load_s
+
+    def _report(self, batch: Batch, job: StyleTransfer, step: int, loss: float) -> None:
+        progress = Progress(step=step, steps=batch.options.num_steps, loss=loss, worker=self.name, at=time.time())
+        try:
+            self.cluster.ledger.report(batch.name, job.id, progress)
+        except MedleyError as error:
+            log.warning("Progress not reported: %s", error)
+
+    def _greet(self) -> None:
+        try:
+            self.cluster.ledger.greet(self.describe())
+        except MedleyError as error:
+            log.warning("Redis was not told of this process: %s", error)

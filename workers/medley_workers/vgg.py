@@ -1,0 +1,68 @@
+"""VGG-19 up to its last pooling layer, as a function of a picture; built once per process."""
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from medley.jobs import LAYERS
+from medley.sizes import check_size
+from medley_workers.codebook import Codebooks
+
+
+class Network:
+    """The network on one device. It holds the convolutions that were needed so far, as float32, without gradients."""
+
+    def __init__(self, codebooks: Codebooks, device: torch.device | str) -> None:
+        self.device = torch.device(device)
+        self._codebooks = codebooks
+        self._convolutions: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def features(self, image: Tensor, layers: Collection[str]) -> dict[str, Tensor]:
+        """What these layers (of :data:`medley.jobs.LAYERS`) make of a picture; no deeper layer is run.
+
+        Args:
+            image: (1, 3, H, W) on the network's device, BGR, 0..255, less the mean (see ``tensors``)
+            layers: which layers' outputs to return
+
+        Returns:
+            The output of each layer, (1, C, H / 2^p, W / 2^p) after p pooling layers.
+
+        Raises:
+            UsageError: the picture is so small that a layer would be empty.
+        """
+        check_size(image.shape[3], image.shape[2], layers)
+        depth = max((LAYERS.index(layer) for layer in layers), default=-1) + 1
+        outputs = {}
+        x = image
+        with plain_float32():
+            for layer in LAYERS[:depth]:
+                x = self._run(layer, x)
+                if layer in layers:
+                    outputs[layer] = x
+        return outputs
+
+    def _run(self, layer: str, x: Tensor) -> Tensor:
+        if layer.endswith("pool"):
+            return F.max_pool2d(x, kernel_size=2)  # (1, C, H // 2, W // 2)
+        if "relu" in layer:
+            return F.relu(x)
+        return F.conv2d(x, *self._convolution(layer), padding=1)  # (1, C', H, W)
+
+    def _convolution(self, name: str) -> tuple[Tensor, Tensor]:
+        if name not in self._convolutions:
+            weight, bias = self._codebooks.convolution(name)
+            self._convolutions[name] = weight.to(self.device), bias.to(self.device)
+        return self._convolutions[name]
+
+
+@contextmanager
+def plain_float32() -> Iterator[None]:
+    """Convolutions inside are done in full float32, and alike each time, on a GPU too; gradients need it as well.
+
+    cuDNN may round to TF32 (10 bits) and choose algorithms that add in any order, unless it is told not to.
+    """
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+        yield
