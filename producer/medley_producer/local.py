@@ -100,28 +100,38 @@ def private_redis() -> Iterator[str]:
     # A socket's path has at most 107 bytes, which some machines' own temporary folder uses up.
     parent = None if len(tempfile.gettempdir()) < 60 else "/tmp"  # noqa: S108, the folder made in it is private
     with tempfile.TemporaryDirectory(prefix="medley-redis-", dir=parent, ignore_cleanup_errors=True) as folder:
-        socket = Path(folder, "redis.sock")
-        options = {"port": "0", "unixsocket": str(socket), "unixsocketperm": "700", "dir": folder}
-        options |= {"save": "", "appendonly": "no", "maxmemory-policy": "noeviction", "daemonize": "no"}
-        command = [redis_server(), *(part for key, value in options.items() for part in (f"--{key}", value))]
-        server = Owned(command, Path(folder, "redis.log"))
+        server = start_redis(Path(folder))
         try:
-            _await_redis(server, socket)
-            yield f"unix://{socket}"
+            yield redis_url(Path(folder))
         finally:
             server.stop()
 
 
-def _await_redis(server: Owned, socket: Path) -> None:
+def redis_url(folder: Path) -> str:
+    """The URL of the Redis that :func:`start_redis` started in this folder."""
+    return f"unix://{folder}/redis.sock"
+
+
+def start_redis(folder: Path) -> Owned:
+    """Start an empty Redis in a folder and wait until it answers.
+
+    Raises:
+        RedisUnreachable: it did not start; the message has the end of its log.
+    """
+    options = {"port": "0", "unixsocket": f"{folder}/redis.sock", "unixsocketperm": "700", "dir": str(folder)}
+    options |= {"save": "", "appendonly": "no", "maxmemory-policy": "noeviction", "daemonize": "no"}
+    command = [redis_server(), *(part for key, value in options.items() for part in (f"--{key}", value))]
+    server = Owned(command, folder / "redis.log")
     deadline = time.monotonic() + REDIS_STARTS_WITHIN_S
-    with redis.Redis(unix_socket_path=str(socket)) as client:
+    with redis.Redis.from_url(redis_url(folder)) as client:
         while server.alive() and time.monotonic() < deadline:
             try:
                 client.ping()
             except redis.RedisError:
                 time.sleep(0.01)
             else:
-                return
+                return server
+    server.stop()
     raise RedisUnreachable(f"The private Redis did not start. The end of its log: {log_tail(server.log)}")
 
 

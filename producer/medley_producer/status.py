@@ -84,6 +84,5 @@ def named_batch(cluster: Cluster, name: BatchName) -> Batch:
 
 def overview(cluster: Cluster) -> list[BatchStatus]:
     """Every batch in storage, by name."""
-    names = [folder.rstrip("/").rpartition("/")[2] for folder in cluster.storage.folders(keys.BATCHES)]
-    batches = (read_batch(cluster.storage, name) for name in names)
+    batches = (read_batch(cluster.storage, name) for name in cluster.storage.folders(keys.BATCHES))
     return [stored_status(cluster, batch) for batch in batches if batch is not None]

@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import PurePosixPath
 from typing import Any
 
 from PIL import Image
@@ -12,7 +13,7 @@ from PIL import Image
 from medley import keys
 from medley.batches import Outcomes, list_outcomes, read_batch, read_manifest, read_outcome, read_result
 from medley.errors import ImageError, ObjectMissing
-from medley.jobs import Batch, Finished, StyleTransfer
+from medley.jobs import Batch, Finished, Picture, StyleTransfer
 from medley.media.images import open_picture
 from medley.media.sheet import Cell, contact_sheet
 from medley.records import BatchName
@@ -94,7 +95,7 @@ def _cells(
         result = read_result(storage, job.id) if job.id in outcomes.done else None
         reason = "" if result else read_outcome(storage, batch.name, job.id, "failed").reason
         yield Cell(
-            caption=f"{job.content.label or job.content.name} x {', '.join(s.label or s.name for s in job.styles)}",
+            caption=f"{_caption(job.content)} x {', '.join(map(_caption, job.styles))}",
             content=_thumbnail(storage, settings, keys.input_picture(job.content.input)),
             styles=[
                 picture
@@ -104,6 +105,10 @@ def _cells(
             result=_thumbnail(storage, settings, result.files["pastiche.png"].key) if result else None,
             reason=reason,
         )
+
+
+def _caption(picture: Picture) -> str:
+    return picture.label or PurePosixPath(picture.name).stem
 
 
 def _thumbnail(storage: Storage, settings: Settings, key: str) -> Image.Image | None:

@@ -72,6 +72,12 @@ class FolderStorage:
         folder = checked_prefix(prefix).rpartition("/")[0]
         return self._walk(f"{folder}/" if folder else "", prefix)
 
+    def folders(self, prefix: str) -> Iterator[str]:
+        """See :meth:`Storage.folders`."""
+        with os_errors(self.url):
+            names = _names(self._folder / checked_prefix(prefix))
+        return (name.removesuffix("/") for name in names if name.endswith("/"))
+
     def delete(self, key: str) -> None:
         """See :meth:`Storage.delete`; the folders above it stay, as another process may be about to use them."""
         with os_errors(self.url), suppress(*_MISSING):

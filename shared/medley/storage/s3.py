@@ -95,6 +95,15 @@ class S3Storage:
         checked_prefix(prefix)
         return self._pages(prefix)
 
+    def folders(self, prefix: str) -> Iterator[str]:
+        """See :meth:`Storage.folders`."""
+        whole = self._prefix + checked_prefix(prefix)
+        with self._errors(prefix):
+            paginator = self._client.get_paginator("list_objects_v2")
+            for page in paginator.paginate(Bucket=self._bucket, Prefix=whole, Delimiter="/"):
+                for entry in page.get("CommonPrefixes", []):
+                    yield entry["Prefix"].removeprefix(whole).removesuffix("/")
+
     def delete(self, key: str) -> None:
         """See :meth:`Storage.delete`."""
         named = self._object(key)
