@@ -205,10 +205,16 @@ def commit(storage: Storage, result: Result) -> Result:
 
 
 def choose_device(settings: Settings) -> torch.device:
-    """What to paint on; MEDLEY_DEVICE=auto takes the GPU that this process was given, if there is one."""
-    if settings.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(settings.device)
+    """What to paint on; MEDLEY_DEVICE=auto takes the GPU that this process was given, if there is one.
+
+    On the CPU, the processes of one worker share the cores.
+    """
+    name = settings.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cpu":
+        torch.set_num_threads(max(1, torch.get_num_threads() // max(1, settings.processes)))
+    return torch.device(name)
 
 
 def device_name(device: torch.device) -> str:

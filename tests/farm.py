@@ -1,0 +1,113 @@
+"""A small farm for tests: real Redis, real storage, real worker programs, with short leases."""
+
+import re
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from conftest import wait_until
+from medley import keys
+from medley.batches import list_outcomes, read_manifest, read_result
+from medley.cluster import Cluster
+from medley.jobs import Batch, Result, Sampling, StyleTransferOptions
+from medley.records import JobId
+from medley.settings import Settings
+from medley_producer.local import Owned, local_worker
+from medley_producer.submit import Request, submit
+
+LEASE_S = 5.0
+FINISHES_WITHIN_S = 90.0
+"""Two cold workers import torch side by side on two slow cores before the first step."""
+
+
+class Worker:
+    """A worker program, and its log."""
+
+    def __init__(self, program: Owned, log: Path) -> None:
+        self.program = program
+        self.log = log
+
+    @property
+    def parent(self) -> psutil.Process:
+        """Celery's parent process: the guardian shell's child that runs Python."""
+        guardian = psutil.Process(self.program._process.pid)
+        return wait_until(
+            lambda: next((p for p in guardian.children() if "python" in p.name()), None), 10, "the worker's process"
+        )
+
+    def painters(self) -> list[psutil.Process]:
+        """The painting processes; Python's resource tracker, which each spawning process has, is none."""
+        return [p for p in self.parent.children() if "spawn_main" in " ".join(p.cmdline())]
+
+    def kill(self) -> None:
+        """What the OOM killer or a lost machine does: the parent gets SIGKILL, and no say in it."""
+        self.parent.send_signal(signal.SIGKILL)
+
+    def deliveries(self) -> int:
+        """Messages that it took."""
+        return len(re.findall(r"Task medley\.paint\[[^]]+\] received", self.log.read_text()))
+
+    def model_loads(self) -> int:
+        """How often its log says that weights were loaded."""
+        return len(re.findall(r"Weights .* loaded in", self.log.read_text()))
+
+
+class Farm:
+    """The services of one test, and its workers."""
+
+    def __init__(self, settings: Settings, folder: Path, stack: ExitStack) -> None:
+        self.settings = settings
+        self.cluster = Cluster.open(settings)
+        self._folder = folder
+        self._stack = stack
+        self.workers: list[Worker] = []
+
+    def start_worker(self, **overrides: Any) -> Worker:
+        """Start one more worker program; it ends with the farm."""
+        log = self._folder / f"worker{len(self.workers)}.log"
+        program = self._stack.enter_context(local_worker(self.settings.model_copy(update=overrides), log))
+        self.workers.append(Worker(program, log))
+        return self.workers[-1]
+
+    def submit(self, name: str, dataset: Path, *, pairs: int | None = None, **options: Any) -> Batch:
+        """Submit a batch of the dataset."""
+        sampling = Sampling(
+            content=(str(dataset / "contents"),), styles=(str(dataset / "styles"),), pairs=pairs, sample_seed=name
+        )
+        chosen = StyleTransferOptions(**({"size": 48, "num_steps": 3} | options))
+        return submit(self.cluster, Request(name, sampling, chosen), "bulk", lambda *_: None).batch
+
+    def await_end(self, batch: Batch, within_s: float = FINISHES_WITHIN_S) -> dict[JobId, Result]:
+        """Wait until a batch is whole; returns the results of its jobs."""
+        finished = lambda: self.cluster.storage.exists(keys.finished(batch.name))  # noqa: E731
+        wait_until(finished, within_s, f"the end of {batch.name}; {self.told()}")
+        return self.results(batch)
+
+    def results(self, batch: Batch) -> dict[JobId, Result]:
+        """The results that the batch's jobs have so far."""
+        jobs = {job.id for job in read_manifest(self.cluster.storage, batch)}
+        found = {job: read_result(self.cluster.storage, job) for job in jobs}
+        return {job: result for job, result in found.items() if result}
+
+    def done(self, batch: Batch) -> set[JobId]:
+        """The jobs that are done."""
+        return list_outcomes(self.cluster.storage, batch.name).done
+
+    def told(self) -> str:
+        """What the workers' logs say, for a test that fails."""
+        return "\n".join(worker.log.read_text()[-2000:] for worker in self.workers if worker.log.exists())
+
+
+@contextmanager
+def open_farm(folder: Path, redis_url: str, storage_url: str, **overrides: Any) -> Iterator[Farm]:
+    """A farm whose workers end with the block."""
+    settings = Settings(
+        redis_url=redis_url, storage_url=storage_url, lease_s=LEASE_S, lease_renew_s=1.0, grace_s=0.0, device="cpu",
+        **overrides,
+    )  # fmt: skip
+    with ExitStack() as stack:
+        yield Farm(settings, folder, stack)

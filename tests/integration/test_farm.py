@@ -1,0 +1,134 @@
+"""Worker programs over a real Redis: whole batches, killed workers, long jobs, a Redis that loses everything."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from conftest import wait_until
+from farm import LEASE_S, Farm, open_farm
+from fixtures_s3 import storage_on
+from medley import keys
+from medley.batches import list_outcomes, read_outcome
+from medley_producer.local import private_redis, start_redis
+from medley_producer.local import redis_url as url_in
+from servers import S3Server
+
+
+@pytest.fixture
+def farm(tmp_path: Path, redis_url: str) -> Iterator[Farm]:
+    """A farm on a folder."""
+    with open_farm(tmp_path, redis_url, (tmp_path / "storage").as_uri()) as farm:
+        yield farm
+
+
+def test_twelve_jobs_on_two_processes_over_s3(
+    tmp_path: Path, redis_url: str, seaweedfs_server: S3Server, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = storage_on(seaweedfs_server, monkeypatch)
+    with open_farm(tmp_path, redis_url, storage.url, s3_endpoint_url=seaweedfs_server.endpoint_url) as farm:
+        worker = farm.start_worker(processes=2)
+        batch = farm.submit("twelve", dataset, frame_every=2)
+        results = farm.await_end(batch)
+
+        assert len(results) == batch.jobs == 12
+        assert farm.done(batch) == set(results)
+        for result in results.values():
+            assert result.frames == (0, 2)
+            assert set(result.files) == {"frames/000000.jpg", "frames/000002.jpg", "pastiche.png"}
+            for file in result.files.values():
+                assert len(storage.get(file.key)) == file.bytes
+            steps = [step for step, _ in result.losses]
+            assert steps[0] == 0
+            assert steps[-1] == result.steps == 3
+            assert result.losses[-1][1] == result.loss < result.losses[0][1]
+            assert read_outcome(storage, batch.name, result.job_id, "done").attempts == 1
+        assert storage.exists(keys.contact_sheet(batch.name))
+        assert list(storage.list("open/")) == []
+
+        painters = farm.cluster.ledger.painters()
+        assert sorted(painter.model_loads for painter in painters) == [1, 1]
+        assert worker.model_loads() == 2
+        mapped = Path(f"/proc/{worker.parent.pid}/maps").read_text()
+        assert "libtorch" not in mapped, "torch is in the parent process"
+        assert all("libtorch" in Path(f"/proc/{p.pid}/maps").read_text() for p in worker.painters())
+
+
+def test_a_hundred_jobs_load_the_network_once(farm: Farm, dataset: Path) -> None:
+    farm.start_worker()
+    for n in range(100 // 12 + 1):
+        last = farm.submit(f"hundred-{n}", dataset, num_steps=1, size=32, tv_weight=n)
+    farm.await_end(last)
+    (painter,) = wait_until(
+        lambda: [p for p in farm.cluster.ledger.painters() if p.jobs >= 100], 10, "a painter that speaks of 100 jobs"
+    )
+    assert painter.model_loads == 1
+    assert farm.workers[0].model_loads() == 1
+
+
+def test_a_killed_workers_job_is_taken_up_within_the_lease(farm: Farm, dataset: Path) -> None:
+    farm.start_worker()
+    farm.start_worker()
+    batch = farm.submit("killed", dataset, pairs=4, num_steps=120)
+    painting = wait_until(lambda: farm.cluster.ledger.painting(batch.name, LEASE_S), 60, "a painting")
+    job, progress = next(iter(painting.items()))
+    victim = next(w for w in farm.workers if f"-{w.parent.pid}#" in progress.worker)
+    victim.kill()
+
+    results = farm.await_end(batch)
+    assert len(results) == 4
+    survivor = next(w for w in farm.workers if w is not victim)
+    assert f"-{survivor.parent.pid}#" in results[job].worker
+    assert read_outcome(farm.cluster.storage, batch.name, job, "done").attempts == 2
+
+
+def test_a_job_that_lasts_three_leases_is_delivered_once(farm: Farm, dataset: Path) -> None:
+    farm.start_worker()
+    farm.await_end(farm.submit("warm-up", dataset, pairs=1))
+    (short,) = farm.await_end(farm.submit("short", dataset, pairs=1, num_steps=100)).values()
+    steps = round(100 * 4 * LEASE_S / short.seconds.paint)
+    idle = farm.start_worker()
+    wait_until(lambda: "ready." in idle.log.read_text(), 30, "a second worker that could take the job")
+    (result,) = farm.await_end(farm.submit("long", dataset, pairs=1, num_steps=steps)).values()
+
+    assert result.seconds.paint > 3 * LEASE_S
+    assert sum(worker.deliveries() for worker in farm.workers) == 3
+    assert read_outcome(farm.cluster.storage, "long", result.job_id, "done").attempts == 1
+
+
+def test_a_redis_that_lost_everything_costs_one_more_submit(tmp_path: Path, dataset: Path) -> None:
+    with private_redis() as url:
+        folder = Path(url.removeprefix("unix://")).parent
+    folder.mkdir(mode=0o700)
+    server = start_redis(folder)
+    try:
+        with open_farm(tmp_path, url_in(folder), (tmp_path / "storage").as_uri()) as farm:
+            farm.start_worker()
+            batch = farm.submit("lost", dataset, num_steps=20)
+            wait_until(lambda: len(farm.done(batch)) >= 3, 60, "three jobs done")
+            server.stop()
+            server = start_redis(folder)
+            assert farm.cluster.ledger.counts(batch.name) == (0, 0)
+            before = {job: farm.results(batch)[job].attempt for job in farm.done(batch)}
+
+            farm.submit("lost", dataset, num_steps=20)
+            results = farm.await_end(batch)
+            assert len(results) == batch.jobs == 12
+            assert {job: results[job].attempt for job in before} == before
+    finally:
+        server.stop()
+
+
+def test_one_bad_picture_fails_its_own_jobs_only(farm: Farm, dataset: Path) -> None:
+    whole = (dataset / "contents" / "photo0.jpg").read_bytes()
+    (dataset / "contents" / "broken.jpg").write_bytes(whole[: len(whole) // 2])
+    farm.start_worker()
+    batch = farm.submit("bad", dataset)
+    results = farm.await_end(batch)
+
+    outcomes = list_outcomes(farm.cluster.storage, batch.name)
+    assert len(outcomes.done) == len(results) == 12
+    assert len(outcomes.failed) == 3
+    failures = farm.cluster.storage.get(keys.failures(batch.name)).decode().splitlines()
+    assert len(failures) == 3
+    assert all("broken.jpg" in line and '"kind": "image"' in line for line in failures)
