@@ -17,13 +17,15 @@ pytest_plugins = ["fixtures_s3"]
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test sees what the person who runs it has set for medley or for S3."""
+    """No test sees what the person who runs it has set for medley, Celery or S3."""
     for name in list(os.environ):
-        if name.startswith(("MEDLEY_", "AWS_")):
+        if name.startswith(("MEDLEY_", "CELERY_", "AWS_")):
             monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    # Workers of tests share two cores with others; OpenMP's barriers crawl where threads wait for a core.
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
 T = TypeVar("T")

@@ -3,7 +3,7 @@
 import argparse
 from functools import partial
 from importlib.metadata import version
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
@@ -16,9 +16,16 @@ from medley.records import Record
 R = TypeVar("R", bound=Record)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence, as all errors do; argparse itself shows the usage, which fills a screen."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"medley: {message}. `{self.prog} -h` explains it.\n")
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The parser of ``medley``; each command sets ``command`` to the name of its function in ``commands``."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="medley",
         description="A render farm for neural style transfer: paint photos in the styles of paintings, in bulk.",
         formatter_class=RichHelpFormatter,
@@ -150,4 +157,5 @@ def _default(field: FieldInfo) -> str:
 
 class _ListLayers(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        parser.exit(message="\n".join(LAYERS) + "\n")
+        print(*LAYERS, sep="\n")
+        parser.exit()

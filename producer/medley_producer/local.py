@@ -181,7 +181,6 @@ def only_one(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise UsageError(
-                f"Another medley run is at work in {folder.parent}; wait for it, or use another --out."
-            ) from error
+            where = folder.parent
+            raise UsageError(f"Another `medley run` is at work in {where}; wait, or use another --out.") from error
         yield

@@ -1,7 +1,7 @@
 """Where a batch stands: from storage, which is the truth, and from the ledger, which knows what is under way."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from medley import keys
 from medley.batches import list_outcomes, read_batch
@@ -82,7 +82,20 @@ def named_batch(cluster: Cluster, name: BatchName) -> Batch:
     return batch
 
 
-def overview(cluster: Cluster) -> list[BatchStatus]:
-    """Every batch in storage, by name."""
-    batches = (read_batch(cluster.storage, name) for name in cluster.storage.folders(keys.BATCHES))
-    return [stored_status(cluster, batch) for batch in batches if batch is not None]
+class Overview(NamedTuple):
+    """Every batch in storage, by name; those whose records cannot be read with the reason."""
+
+    batches: list[BatchStatus]
+    unreadable: dict[BatchName, str]
+
+
+def overview(cluster: Cluster) -> Overview:
+    """Where every batch stands."""
+    seen = Overview([], {})
+    for name in sorted(cluster.storage.folders(keys.BATCHES)):
+        try:
+            if batch := read_batch(cluster.storage, name):
+                seen.batches.append(stored_status(cluster, batch))
+        except UsageError as error:  # written by another version
+            seen.unreadable[name] = str(error)
+    return seen

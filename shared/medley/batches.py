@@ -106,7 +106,7 @@ def enqueue_missing(cluster: Cluster, batch: Batch, queue: QueueKind) -> int:
     """
     storage, ledger = cluster.storage, cluster.ledger
     enqueued = 0
-    with ledger.lock("enqueue"):
+    with ledger.enqueuing(batch.name) as go_on:
         outcomes = list_outcomes(storage, batch.name)
         ledger.seed_outcomes(batch.name, *outcomes)
         lacking = missing(storage, batch, outcomes.all)
@@ -119,6 +119,7 @@ def enqueue_missing(cluster: Cluster, batch: Batch, queue: QueueKind) -> int:
             # Noted after the publish: a note without a message would lose the job, a message without one repeats it.
             ledger.add_enqueued(batch.name, [job.id for job in wanted])
             enqueued += len(wanted)
+            go_on()
     if len(outcomes.all) >= batch.jobs and not storage.exists(keys.finished(batch.name)):
         publish_finish(cluster.app, cluster.settings, batch.name)
     return enqueued

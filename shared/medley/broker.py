@@ -1,11 +1,12 @@
 """The Redis between producers and workers: reaching it, and its errors as ours."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit, urlunsplit
 
 import redis
-from kombu.exceptions import OperationalError
+from kombu.exceptions import BatchPublishError, OperationalError
 from redis.backoff import ConstantBackoff
 from redis.exceptions import AuthorizationError, NoPermissionError
 from redis.retry import Retry
@@ -13,9 +14,18 @@ from redis.retry import Retry
 from medley.errors import RedisRefused, RedisUnreachable, UsageError
 from medley.settings import Settings
 
+_URL = re.compile(
+    r"rediss?://[^/?#]+(/\d*)?(\?(&?ssl_(cert_reqs|ca_certs|certfile|keyfile|check_hostname)=[^&#]+)+)?"
+    r"|unix://[^/?#]*/[^?#]+"
+)
+"""What redis-py and kombu read alike; what else may stand in a URL, they read differently or not at all."""
+
+_FORMS = "write redis://user:password@host:6379/0, rediss://... or unix:///path, with %-escapes in the password"
+
 _RETRY_AFTER_S = 0.2
 _RETRIES = 1
-"""One more try heals a connection that Redis closed while it was idle; more would pass the 15 s of a command."""
+"""One more try heals a connection that Redis closed while it was idle. A Redis that is silent is not asked again:
+redis-py tries both to connect and to send that often, and four timeouts would pass the 15 s of a command."""
 
 
 def connect(settings: Settings) -> redis.Redis:
@@ -25,6 +35,8 @@ def connect(settings: Settings) -> redis.Redis:
         UsageError: no URL is set, or it is none of redis://, rediss:// and unix://.
     """
     url = settings.redis
+    if not _URL.fullmatch(url):  # not repeated in the message: it may hold a password
+        raise UsageError(f"MEDLEY_REDIS_URL is not the URL of a Redis: {_FORMS}.")
     timeout_s = settings.connect_timeout_s
     # A unix socket has no keepalive, and redis-py refuses the option there.
     keepalive = {} if url.startswith("unix:") else {"socket_keepalive": True}
@@ -34,12 +46,12 @@ def connect(settings: Settings) -> redis.Redis:
             socket_connect_timeout=timeout_s,
             socket_timeout=timeout_s,
             health_check_interval=25,  # s; a connection that idled longer is tried before use
-            retry=Retry(ConstantBackoff(_RETRY_AFTER_S), _RETRIES),
+            retry=Retry(ConstantBackoff(_RETRY_AFTER_S), _RETRIES, supported_errors=(redis.ConnectionError,)),
             decode_responses=True,
             **keepalive,
         )
-    except (ValueError, TypeError) as error:
-        raise UsageError(f"MEDLEY_REDIS_URL {without_password(url)!r} is not a Redis URL: {error}.") from error
+    except ValueError as error:
+        raise UsageError(f"MEDLEY_REDIS_URL is not the URL of a Redis ({error}): {_FORMS}.") from error
 
 
 def without_password(url: str) -> str:
@@ -58,23 +70,22 @@ def broker_errors(settings: Settings) -> Iterator[None]:
         RedisUnreachable: no answer, or it is still loading its data.
         RedisRefused: wrong credentials, no right, or a command that this Redis refuses (full, read-only).
     """
-    where = without_password(settings.redis_url or "")
     try:
         yield
-    except (redis.AuthenticationError, AuthorizationError, NoPermissionError) as error:
-        raise RedisRefused(
+    except (redis.RedisError, OperationalError, BatchPublishError, OSError) as error:
+        raise _named(error, without_password(settings.redis)) from error
+
+
+def _named(error: Exception, where: str) -> RedisRefused | RedisUnreachable:
+    wrapped = isinstance(error, OperationalError | BatchPublishError)
+    cause = error.__cause__ if wrapped and error.__cause__ else error  # kombu wraps what redis-py raised
+    if isinstance(cause, redis.AuthenticationError | AuthorizationError | NoPermissionError):
+        return RedisRefused(
             f"Redis at {where} refuses the credentials ({error}). Correct the user and password in MEDLEY_REDIS_URL."
-        ) from error
-    except (redis.ConnectionError, redis.TimeoutError, OperationalError, OSError) as error:
-        if isinstance(error.__cause__, redis.AuthenticationError):
-            raise RedisRefused(
-                f"Redis at {where} refuses the credentials ({error}). Correct MEDLEY_REDIS_URL."
-            ) from error
-        raise RedisUnreachable(
-            f"Redis at {where} does not answer ({error}). Start it, or correct MEDLEY_REDIS_URL."
-        ) from error
-    except redis.RedisError as error:
-        raise RedisRefused(
+        )
+    if isinstance(cause, redis.RedisError) and not isinstance(cause, redis.ConnectionError | redis.TimeoutError):
+        return RedisRefused(
             f"Redis at {where} refuses a command ({error}). It must be a Redis of its own, "
             "writable, with room, and `maxmemory-policy noeviction`."
-        ) from error
+        )
+    return RedisUnreachable(f"Redis at {where} does not answer ({error}). Start it, or correct MEDLEY_REDIS_URL.")

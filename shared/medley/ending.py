@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Any
@@ -29,8 +29,10 @@ THUMBNAIL_PX = 480
 """Pictures are reduced to this before they go on the sheet: twice a cell's width."""
 
 
-def finish_batch(storage: Storage, settings: Settings, name: BatchName) -> bool:
+def finish_batch(storage: Storage, settings: Settings, name: BatchName, advance: Callable[[], None]) -> bool:
     """Make what a batch ends with; false if jobs are still missing, or the batch is gone.
+
+    ``advance`` is called as the work goes on.
 
     Outcomes may still change while this works (a failed job that a twin then did), so they are listed again at the
     end, and everything is made again if they differ from what finished.json names.
@@ -44,7 +46,9 @@ def finish_batch(storage: Storage, settings: Settings, name: BatchName) -> bool:
         digest = _digest(outcomes)
         if not _is_finished(storage, name, digest):
             storage.put(keys.failures(name), _failures(storage, batch, outcomes), "application/jsonl")
-            storage.put(keys.contact_sheet(name), _sheet(storage, settings, batch, outcomes), "image/jpeg")
+            jobs = _advancing(_chosen(storage, batch), advance)
+            sheet = contact_sheet(_cells(storage, settings, outcomes, jobs), limit=SHEET_CELLS)
+            storage.put(keys.contact_sheet(name), sheet, "image/jpeg")
             finished = Finished(
                 batch=name, done=len(outcomes.done), failed=len(outcomes.failed), outcomes=digest,
                 finished_at=datetime.now(UTC),
@@ -82,18 +86,21 @@ def _failures(storage: Storage, batch: Batch, outcomes: Outcomes) -> bytes:
     return b"".join(json.dumps(line, ensure_ascii=False).encode() + b"\n" for line in lines)
 
 
-def _sheet(storage: Storage, settings: Settings, batch: Batch, outcomes: Outcomes) -> bytes:
+def _chosen(storage: Storage, batch: Batch) -> Iterator[StyleTransfer]:
+    """The pairs for the sheet, evenly chosen."""
     every = max(1, -(-batch.pairs // SHEET_CELLS))
-    jobs = (job for number, job in enumerate(read_manifest(storage, batch)) if number % every == 0)
-    return contact_sheet(_cells(storage, settings, batch, outcomes, jobs), limit=SHEET_CELLS)
+    return (job for number, job in enumerate(read_manifest(storage, batch)) if number % every == 0)
 
 
-def _cells(
-    storage: Storage, settings: Settings, batch: Batch, outcomes: Outcomes, jobs: Iterator[StyleTransfer]
-) -> Iterator[Cell]:
+def _advancing(jobs: Iterator[StyleTransfer], advance: Callable[[], None]) -> Iterator[StyleTransfer]:
+    for job in jobs:
+        advance()
+        yield job
+
+
+def _cells(storage: Storage, settings: Settings, outcomes: Outcomes, jobs: Iterator[StyleTransfer]) -> Iterator[Cell]:
     for job in jobs:
         result = read_result(storage, job.id) if job.id in outcomes.done else None
-        reason = "" if result else read_outcome(storage, batch.name, job.id, "failed").reason
         yield Cell(
             caption=f"{_caption(job.content)} x {', '.join(map(_caption, job.styles))}",
             content=_thumbnail(storage, settings, keys.input_picture(job.content.input)),
@@ -103,7 +110,7 @@ def _cells(
                 if (picture := _thumbnail(storage, settings, keys.input_picture(style.input)))
             ],
             result=_thumbnail(storage, settings, result.files["pastiche.png"].key) if result else None,
-            reason=reason,
+            reason="failed" if job.id in outcomes.failed else "",
         )
 
 

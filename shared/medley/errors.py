@@ -18,7 +18,9 @@
         ├── ServiceUnreachable        a service does not answer (exit 3)
         │   ├── StorageUnreachable
         │   └── RedisUnreachable
-        └── OutOfMemory               the device has no room for this job now
+        ├── OutOfMemory               the device has no room for this job now
+        ├── JobHeld                   another worker paints this very job
+        └── BatchBusy                 another command enqueues this very batch
 
 Every message is a sentence that says what is wrong and what to do about it.
 ``exit_code`` is what the command line ends with when the error reaches it.
@@ -128,3 +130,15 @@ class OutOfMemory(RetryableError):
     """The device has no room for this job now."""
 
     kind = "resource"
+
+
+class JobHeld(RetryableError):
+    """Another worker reports that it paints this very job."""
+
+    kind = "held"
+
+
+class BatchBusy(RetryableError):
+    """Another command enqueues this very batch; wait a minute, or see that it is not hung."""
+
+    kind = "busy"

@@ -3,13 +3,14 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveInt,
+    StringConstraints,
     field_validator,
     model_validator,
 )
@@ -23,8 +24,8 @@ ENGINE = 1
 Status = Literal["done", "failed"]
 """How a job of a batch ended; if both stand, done wins."""
 
-QueueKind = Literal["interactive", "bulk", "finish"]
-"""What a queue is for, in the order in which they are served."""
+QueueKind = Literal["finish", "interactive", "bulk"]
+"""What a queue is for, in the order in which they are served: a batch that is done waits for no other one."""
 
 
 def _layers() -> Iterator[str]:
@@ -152,11 +153,15 @@ def job_id(content: Picture, styles: Sequence[Style], options: StyleTransferOpti
     return hashlib.sha256(canonical_json(identity)).hexdigest()[:32]
 
 
+PoolItem = Annotated[str, StringConstraints(min_length=1)]
+"""A file, a folder, a glob or a CSV; never nothing, as an unset variable of a shell, which would mean this folder."""
+
+
 class Sampling(Record):
     """Which pairs were asked for: the pools as they were typed, and how pairs are drawn from them."""
 
-    content: tuple[str, ...] = Field(min_length=1, description="photos: files, folders, globs, CSVs")
-    styles: tuple[str, ...] = Field(min_length=1, description="paintings: files, folders, globs, CSVs")
+    content: tuple[PoolItem, ...] = Field(min_length=1, description="photos: files, folders, globs, CSVs")
+    styles: tuple[PoolItem, ...] = Field(min_length=1, description="paintings: files, folders, globs, CSVs")
     pairing: Literal["random", "product", "zip"] = Field(
         "random", description="random pairs, every pair in order, or the first with the first"
     )

@@ -5,17 +5,22 @@ painting that its create-only commit discards; nothing else.
 """
 
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 
 import redis
 from pydantic import NonNegativeFloat, NonNegativeInt
+from redis.exceptions import LockNotOwnedError
 
 from medley.broker import broker_errors, connect
+from medley.errors import BatchBusy
 from medley.jobs import QueueKind, Status
 from medley.queue import QUEUES, UNACKED_INDEX
 from medley.records import BatchName, JobId, Record
 from medley.settings import Settings
+
+ENQUEUING_S = 20.0
+"""A command that died while it enqueued blocks others this long; a living one renews its hold at each round trip."""
 
 KEPT_S = 30 * 24 * 3600
 """A batch's keys outlive its last change by a month, longer than any batch waits for a worker."""
@@ -68,17 +73,31 @@ class Ledger:
             return time.time() - (seconds + microseconds / 1e6)
 
     @contextmanager
-    def lock(self, name: str, held_s: float = 60.0) -> Iterator[None]:
-        """Hold a lock that all producers and workers share; one that its holder left behind ends after ``held_s``."""
-        with self._client() as client:
-            lock = client.lock(f"medley:lock:{name}", timeout=held_s, blocking_timeout=held_s * 2)
-            lock.acquire()
-        try:
-            yield
-        finally:
+    def enqueuing(self, batch: BatchName) -> Iterator[Callable[[], None]]:
+        """Hold a batch against others who would enqueue it; yields what to call now and then to go on holding it.
+
+        Raises:
+            BatchBusy: another one holds it for longer than :data:`ENQUEUING_S`.
+        """
+        lock = self._redis.lock(_key(batch, "lock"), timeout=ENQUEUING_S, blocking_timeout=ENQUEUING_S + 5)
+        with self._client():
+            if not lock.acquire():
+                raise BatchBusy(f"Batch {batch!r} is being enqueued by another command. Try again when that has ended.")
+
+        def go_on() -> None:
             with self._client():
-                if lock.owned():
-                    lock.release()
+                lock.reacquire()
+
+        try:
+            yield go_on
+        finally:
+            with self._client(), suppress(LockNotOwnedError):
+                lock.release()
+
+    def forget(self, batch: BatchName) -> None:
+        """Drop all that is known under a name, which is to be another batch's now."""
+        with self._client() as client:
+            client.delete(*(_key(batch, what) for what in ("enqueued", "attempts", "painting", "done", "failed")))
 
     # Enqueued
 
@@ -101,10 +120,12 @@ class Ledger:
             pipe.expire(_key(batch, "attempts"), KEPT_S)
             return int(pipe.execute()[0])
 
-    def uncount_attempt(self, batch: BatchName, job: JobId) -> None:
-        """Take an attempt back: the job was given back through no fault of its own."""
-        with self._client() as client:
-            client.hincrby(_key(batch, "attempts"), job, -1)
+    def give_back(self, batch: BatchName, job: JobId) -> None:
+        """Take an attempt back, as the job is given back through no fault of its own, and is painted no more."""
+        with self._client() as client, client.pipeline(transaction=False) as pipe:
+            pipe.hincrby(_key(batch, "attempts"), job, -1)
+            pipe.hdel(_key(batch, "painting"), job)
+            pipe.execute()
 
     def attempts(self, batch: BatchName, job: JobId) -> int:
         """How often the job has been tried in this batch."""

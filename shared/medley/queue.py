@@ -1,6 +1,8 @@
 """The one place that knows Celery's settings: task names, queues, and every setting with its reason."""
 
+import os
 import re
+import ssl
 from collections.abc import Iterable
 from typing import get_args
 
@@ -8,6 +10,7 @@ from celery import Celery
 from kombu.entity import Queue
 
 from medley.broker import broker_errors
+from medley.errors import UsageError
 from medley.jobs import ENGINE, QueueKind, StyleTransfer
 from medley.records import BatchName
 from medley.settings import Settings
@@ -22,19 +25,22 @@ never sees a message that it would paint differently."""
 PUBLISH_AT_ONCE = 500
 """Messages in one round trip: 6,600 a second on two slow cores, where one by one gives 2,900."""
 
+_OVERRIDES = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL")
+
 UNACKED_INDEX = "unacked_index"
 """kombu's sorted set of unacknowledged deliveries by time: where a lease is renewed."""
-
-UNACKED = "unacked"
-"""kombu's hash of unacknowledged messages by delivery tag."""
 
 
 def make_celery(settings: Settings) -> Celery:
     """The application that producers publish with and workers consume with.
 
     Raises:
-        UsageError: no Redis is set.
+        UsageError: no Redis is set, or a variable of Celery's own would override it.
     """
+    if foreign := [name for name in _OVERRIDES if name in os.environ]:
+        raise UsageError(
+            f"{foreign[0]} is set, and Celery would use it instead of MEDLEY_REDIS_URL. Unset it for medley."
+        )
     # What redis-py calls unix:, Celery calls redis+socket:.
     app = Celery("medley", broker=re.sub("^unix:", "redis+socket:", settings.redis))
     app.conf.update(
@@ -69,11 +75,14 @@ def make_celery(settings: Settings) -> Celery:
         broker_connection_max_retries=None,
         broker_connection_timeout=settings.connect_timeout_s,
         broker_transport_options=transport_options(settings),
+        # kombu verifies no certificate unless told to; the ledger's client does.
+        broker_use_ssl={"ssl_cert_reqs": ssl.CERT_REQUIRED} if settings.redis.startswith("rediss:") else None,
         # A command gives up within 15 s.
         task_publish_retry_policy={"max_retries": 1, "interval_start": 0.2},
         # Nothing listens to these, and each costs messages.
         worker_send_task_events=False,
         task_send_sent_event=False,
+        worker_enable_remote_control=False,
         # Logging is medley's own.
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,

@@ -18,7 +18,7 @@ class Settings(BaseSettings):
     Use :meth:`load` rather than the constructor: it turns a bad value into a sentence.
     """
 
-    model_config = SettingsConfigDict(env_prefix="MEDLEY_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="MEDLEY_", frozen=True, extra="ignore", allow_inf_nan=False)
 
     redis_url: str | None = Field(
         None, description="The Redis of a cluster: redis://, rediss:// or unix://. `run` and `samples` need none."

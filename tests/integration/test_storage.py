@@ -111,9 +111,9 @@ def _pages_for(storage: S3Storage, count: int) -> int:
 
 
 def test_keys_are_sorted_by_code_point(storage: Storage, request: pytest.FixtureRequest) -> None:
-    if "seaweedfs" in request.node.name:
-        pytest.skip("SeaweedFS sorts '/' first.")
     keys = sorted(["a/x", "a!", "a-b", "a/y", "a.b/c", "ab", "B", "é", "😀", "\uffee"])
+    if "seaweedfs" in request.node.name:
+        keys.sort(key=lambda key: key.replace("/", "\0"))
     for key in keys:
         storage.put(key, b"")
     assert list(storage.list()) == keys

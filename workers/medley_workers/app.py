@@ -1,10 +1,11 @@
 """The worker program: one Celery parent, and one painting process for each GPU, or one on the CPU."""
 
-import logging
 import os
+import signal
 import socket
+from typing import Any
 
-from celery import Celery
+from celery.signals import worker_shutting_down
 
 from medley.cluster import Cluster
 from medley.errors import UsageError
@@ -16,6 +17,9 @@ from medley_workers.pulse import clock_sentence
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(processName)s %(message)s"
 
+_EXIT_CODES = {"SIGTERM": 0, "SIGINT": 128 + signal.SIGINT}
+"""Of a worker that was told to stop; Celery's own would have a service manager report a failure."""
+
 
 def main(settings: Settings, queues: list[QueueKind], name: str | None = None) -> int:
     """Serve these queues until told to stop; returns the exit code.
@@ -24,30 +28,29 @@ def main(settings: Settings, queues: list[QueueKind], name: str | None = None) -
         UsageError: no URL is set, or this machine's clock is too far from Redis's.
         ServiceUnreachable, ServiceRefused: Redis or storage cannot be used.
     """
-    app = prepare(settings)
-    processes = settings.processes or max(1, len(visible_gpus(settings)))
-    # Celery reads this when its worker is imported: SIGTERM then gives jobs back after the grace.
-    os.environ["REMAP_SIGTERM"] = "SIGQUIT"
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(processName)s %(levelname)s %(message)s"
-    )
-    app.worker_main([
-        "worker",
-        f"--concurrency={processes}",
-        f"--queues={','.join(QUEUES[kind] for kind in QUEUES if kind in queues)}",
-        f"--hostname={name or f'{socket.gethostname()}-{os.getpid()}'}",
-        f"--loglevel={settings.log_level}",
-        "--without-gossip",
-        "--without-mingle",
-    ])  # fmt: skip
-    return 0
-
-
-def prepare(settings: Settings) -> Celery:
-    """The application with its tasks, after both services have answered and the clocks agree."""
     cluster = Cluster.open(settings)
     cluster.check()
-    cluster.app.conf.include = ["medley_workers.tasks"]
     if abs(skew_s := cluster.ledger.clock_skew_s()) > settings.clock_skew_s:
         raise UsageError(clock_sentence(skew_s))
-    return cluster.app
+    # Celery reads this when its worker is imported: SIGTERM then gives jobs back after the grace.
+    os.environ["REMAP_SIGTERM"] = "SIGQUIT"
+    cluster.app.conf.update(
+        include=["medley_workers.tasks"], worker_log_format=LOG_FORMAT, worker_task_log_format=LOG_FORMAT
+    )
+    stopped_by: list[str] = []
+
+    def remember(sig: str, **_: Any) -> None:
+        stopped_by.append(sig)
+
+    worker_shutting_down.connect(remember)
+    worker = cluster.app.Worker(
+        hostname=name or f"{socket.gethostname()}-{os.getpid()}",
+        concurrency=settings.processes or max(1, len(visible_gpus(settings))),
+        queues=[QUEUES[kind] for kind in QUEUES if kind in queues],
+        loglevel=settings.log_level,
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+    )
+    worker.start()
+    return _EXIT_CODES[stopped_by[0]] if stopped_by else int(worker.exitcode or 0)

@@ -7,15 +7,14 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import NamedTuple
 
 from medley import keys
 from medley.batches import read_batch, read_result, write_outcome
 from medley.cluster import Cluster
-from medley.errors import MedleyError, ServiceRefused, ServiceUnreachable
+from medley.errors import JobHeld, MedleyError, ServiceRefused, ServiceUnreachable
 from medley.jobs import Batch, Outcome, Result, Status, StyleTransfer
 from medley.queue import publish_finish
-from medley.records import BatchName, JobId
+from medley.records import BatchName
 from medley.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -30,89 +29,76 @@ class Desk:
     paint: Callable[[StyleTransfer, Batch], Result]
 
 
-class Failure(NamedTuple):
-    """Why a job failed, and in which attempt."""
-
-    kind: str
-    reason: str
-    attempts: int
-
-
 def deliver(desk: Desk, batch_name: BatchName, job: StyleTransfer) -> None:
     """Bring one job to its outcome.
 
     Raises:
-        ServiceUnreachable, ServiceRefused: a service is away; the job must be given back.
+        ServiceUnreachable, ServiceRefused: a service is away, so the job must be given back.
+        JobHeld: another worker is painting this very job, so it must be given back, lest that one is lost.
     """
     batch = read_batch(desk.cluster.storage, batch_name)
     if batch is None:
         log.warning("Job %s dropped: its batch %s is no longer in storage.", job.id, batch_name)
         return
-    if status := _ended(desk.cluster.storage, batch, job):
-        log.info("Job %s of %s has ended already: %s.", job.id, batch.name, status)
-        _note(desk, batch, job.id, status)
-    elif result := read_result(desk.cluster.storage, job.id):
-        _conclude(desk, batch, _done(batch, result, "reused", attempts=0))
-    else:
-        _attempt(desk, batch, job)
+    status = _ended(desk.cluster.storage, batch, job)
+    if status is None:
+        outcome = _attempt(desk, batch, job)
+        log.info("Job %s of %s: %s, %s %s", job.id, batch.name, outcome.status, outcome.kind, outcome.reason)
+        status = outcome.status
+    _note(desk, batch, job, status)
 
 
-def _attempt(desk: Desk, batch: Batch, job: StyleTransfer) -> None:
-    """Paint, unless the job has ended too many workers; whatever comes of it is its outcome, unless a service is away.
+def _attempt(desk: Desk, batch: Batch, job: StyleTransfer) -> Outcome:
+    """Paint, unless there is a result already or the job has ended too many workers; returns the outcome that stands.
 
-    The attempt is counted before it begins, so that one which kills its worker counts too.
+    The attempt is counted before it begins, so that one which kills its worker counts. One that is given back
+    through no fault of the job's does not.
     """
-    attempts = desk.cluster.ledger.count_attempt(batch.name, job.id)
-    if attempts > desk.cluster.settings.attempts:
-        reason = f"It ended its worker {attempts - 1} times (MEDLEY_ATTEMPTS); it is not tried again."
-        _fail(desk, batch, job, Failure("poison", reason, attempts - 1))
-        return
+    ledger = desk.cluster.ledger
+    holder = ledger.painting(batch.name, within_s=desk.cluster.settings.lease_s).get(job.id)
+    if holder and holder.worker != desk.worker:
+        raise JobHeld(f"{holder.worker} paints job {job.id}, as reported just now; it is asked for again later.")
+    attempts = ledger.count_attempt(batch.name, job.id)
     try:
-        result = desk.paint(job, batch)
-    except (ServiceUnreachable, ServiceRefused):
-        desk.cluster.ledger.uncount_attempt(batch.name, job.id)
+        outcome = _paint(desk, batch, job, attempts)
+        write_outcome(desk.cluster.storage, outcome)
+    except (ServiceUnreachable, SystemExit):  # SystemExit: the worker is told to stop
+        ledger.give_back(batch.name, job.id)
+        raise
+    return outcome
+
+
+def _paint(desk: Desk, batch: Batch, job: StyleTransfer, attempts: int) -> Outcome:
+    """What comes of an attempt; nothing but a service that is away, or the end of the worker, is raised."""
+    try:
+        if result := read_result(desk.cluster.storage, job.id):
+            return _done(batch, result, "reused", attempts=0)
+        if attempts > desk.cluster.settings.attempts:
+            reason = f"It ended its worker {attempts - 1} times (MEDLEY_ATTEMPTS); it is not tried again."
+            return _failed(desk, batch, job, "poison", reason)
+        return _done(batch, desk.paint(job, batch), "painted", attempts)
+    except ServiceUnreachable:
         raise
     except MedleyError as error:
-        _fail(desk, batch, job, Failure(error.kind, str(error), attempts))
+        if isinstance(error, ServiceRefused) and attempts < desk.cluster.settings.attempts:
+            raise  # rights and room may be mended meanwhile, but not for ever
+        return _failed(desk, batch, job, error.kind, str(error))
     except Exception as error:  # a mistake of ours must cost this job only, and be told
         log.exception("Job %s of %s failed.", job.id, batch.name)
-        reason = f"{type(error).__name__}: {error}. The worker's log has more."
-        _fail(desk, batch, job, Failure("bug", reason, attempts))
-    else:
-        _conclude(desk, batch, _done(batch, result, "painted", attempts))
+        return _failed(desk, batch, job, "bug", f"{type(error).__name__}: {error}. The worker's log has more.")
 
 
-def _fail(desk: Desk, batch: Batch, job: StyleTransfer, failure: Failure) -> None:
-    outcome = Outcome(
-        job=job.id,
-        batch=batch.name,
-        status="failed",
-        worker=desk.worker,
-        seconds=0,
-        finished_at=datetime.now(UTC),
-        **failure._asdict(),
-    )
-    _conclude(desk, batch, outcome)
-
-
-def _conclude(desk: Desk, batch: Batch, outcome: Outcome) -> None:
-    """Write the outcome; only then note it."""
-    write_outcome(desk.cluster.storage, outcome)
-    log.info("Job %s of %s: %s, %s %s", outcome.job, batch.name, outcome.status, outcome.kind, outcome.reason)
-    _note(desk, batch, outcome.job, outcome.status)
-
-
-def _note(desk: Desk, batch: Batch, job: JobId, status: Status) -> None:
+def _note(desk: Desk, batch: Batch, job: StyleTransfer, status: Status) -> None:
     """Tell the ledger, and enqueue the end of the batch if this was the last job.
 
     A ledger that is away is no reason to give the job back: its outcome stands, and whoever looks after the batch
     next finds it in storage.
     """
     try:
-        if desk.cluster.ledger.record_outcome(batch.name, job, status) >= batch.jobs:
+        if desk.cluster.ledger.record_outcome(batch.name, job.id, status) >= batch.jobs:
             publish_finish(desk.cluster.app, desk.cluster.settings, batch.name)
     except (ServiceUnreachable, ServiceRefused) as error:
-        log.warning("The outcome of job %s stands, but was not noted: %s", job, error)
+        log.warning("The outcome of job %s stands, but was not noted: %s", job.id, error)
 
 
 def _ended(storage: Storage, batch: Batch, job: StyleTransfer) -> Status | None:
@@ -134,5 +120,19 @@ def _done(batch: Batch, result: Result, kind: str, attempts: int) -> Outcome:
         worker=result.worker,
         seconds=result.seconds.total,
         loss=result.loss,
+        finished_at=datetime.now(UTC),
+    )
+
+
+def _failed(desk: Desk, batch: Batch, job: StyleTransfer, kind: str, reason: str) -> Outcome:
+    return Outcome(
+        job=job.id,
+        batch=batch.name,
+        status="failed",
+        kind=kind,
+        reason=reason,
+        attempts=desk.cluster.ledger.attempts(batch.name, job.id),
+        worker=desk.worker,
+        seconds=0,
         finished_at=datetime.now(UTC),
     )

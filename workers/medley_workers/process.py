@@ -25,11 +25,11 @@ REPORT_EVERY_S = 0.5
 class PaintingProcess:
     """One of a worker's processes. torch is imported and the weights are read when the first job comes, once."""
 
-    def __init__(self, settings: Settings, name: str) -> None:
-        self.name = name
+    def __init__(self, settings: Settings, worker: str, index: int) -> None:
+        self.name = f"{worker}#{index}"
         self.cluster = Cluster.open(settings)
-        self.pulse = Pulse(self.cluster, self.describe)
-        self.desk = Desk(self.cluster, name, self.paint)
+        self.pulse = Pulse(self.cluster, self.describe, speaks_for_worker=index == 0)
+        self.desk = Desk(self.cluster, self.name, self.paint)
         self._studio: Studio | None = None
         self._weights: Weights | None = None
         self._model_loads = 0

@@ -21,10 +21,14 @@ log = logging.getLogger(__name__)
 
 
 class Pulse(threading.Thread):
-    """The thread; ``describe`` says what the process is at the time of the call."""
+    """The thread; ``describe`` says what the process is at the time of the call.
 
-    def __init__(self, cluster: Cluster, describe: Callable[[], Painter]) -> None:
+    Of a worker's processes, the one that speaks for it compares clocks.
+    """
+
+    def __init__(self, cluster: Cluster, describe: Callable[[], Painter], *, speaks_for_worker: bool) -> None:
         super().__init__(name="pulse", daemon=True)
+        self._speaks_for_worker = speaks_for_worker
         self._settings = cluster.settings
         self._ledger = cluster.ledger
         self._describe = describe
@@ -56,6 +60,8 @@ class Pulse(threading.Thread):
                 self.beat()
             except MedleyError as error:
                 log.warning("No lease renewed: %s", error)
+            except Exception:  # whatever it is, the next beat must come, or every later job loses its lease
+                log.exception("No lease renewed.")
             time.sleep(self._settings.lease_renew_s)
 
     def beat(self) -> None:
@@ -64,9 +70,9 @@ class Pulse(threading.Thread):
         if tag is not None:
             self._renew(tag)
         self._ledger.greet(self._describe())
-        skew_s = self._ledger.clock_skew_s()
-        if abs(skew_s) > self._settings.clock_skew_s:
+        if self._speaks_for_worker and abs(skew_s := self._ledger.clock_skew_s()) > self._settings.clock_skew_s:
             log.error("%s The worker stops.", clock_sentence(skew_s))
+            self._speaks_for_worker = False  # a second signal would cut the grace short
             os.kill(self._parent, signal.SIGTERM)
 
     def _renew(self, tag: str) -> None:

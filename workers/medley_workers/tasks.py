@@ -1,6 +1,7 @@
 """The tasks, thin: a message comes in, one call is made. torch is imported by the first job, in its own process."""
 
 import logging
+import os
 import random
 import time
 from collections.abc import Iterator
@@ -11,9 +12,10 @@ from billiard.process import current_process
 from celery import Task, shared_task
 from celery.exceptions import Reject
 from celery.signals import worker_process_init
+from pydantic import ValidationError
 
 from medley.ending import finish_batch
-from medley.errors import ServiceRefused, ServiceUnreachable
+from medley.errors import JobHeld, ServiceRefused, ServiceUnreachable
 from medley.jobs import StyleTransfer
 from medley.queue import FINISH, PAINT
 from medley.settings import Settings
@@ -24,6 +26,10 @@ from medley_workers.process import PaintingProcess
 log = logging.getLogger(__name__)
 
 
+_START_AGAIN_S = 5.0
+"""A process that cannot start (a mount is away) is started again; without a wait that would fill the log."""
+
+
 class PaintingTask(Task):
     """A task with the process that it runs in: the network, the lease's pulse, storage and the ledger."""
 
@@ -32,7 +38,7 @@ class PaintingTask(Task):
 
     @contextmanager
     def held(self) -> Iterator[PaintingProcess]:
-        """The process, with this delivery's lease renewed; if a service is away, the job is given back.
+        """The process, with this delivery's lease renewed; whatever is raised inside gives the message back.
 
         Raises:
             Reject: with requeue, after a wait with jitter, so that a service that is away is not asked without end.
@@ -41,9 +47,10 @@ class PaintingTask(Task):
         with process.pulse.holding(self.request.properties["delivery_tag"]):
             try:
                 yield process
-            except (ServiceUnreachable, ServiceRefused) as error:
-                wait_s = process.cluster.settings.give_back_s * random.uniform(0.5, 1.5)  # noqa: S311  # jitter, no secret
-                log.warning("Given back in %.1f s: %s", wait_s, error)
+            except Exception as error:
+                wait_s = process.cluster.settings.give_back_s * random.uniform(0.5, 1.5)  # noqa: S311  # jitter
+                expected = isinstance(error, (ServiceUnreachable, ServiceRefused, JobHeld))
+                log.warning("Given back in %.1f s: %s", wait_s, error, exc_info=None if expected else error)
                 time.sleep(wait_s)
                 raise Reject(str(error), requeue=True) from error
 
@@ -51,23 +58,34 @@ class PaintingTask(Task):
 @worker_process_init.connect
 def open_process(sender: str, **_: Any) -> None:
     """Make what this painting process owns, and start its pulse; torch must not be needed for that."""
-    settings = Settings.load()
-    index = current_process().index
-    take_gpu(settings, index)
-    PaintingTask.process = PaintingProcess(settings, f"{sender}#{index}")
-    PaintingTask.process.pulse.start()
+    try:
+        settings = Settings.load()
+        index = current_process().index
+        take_gpu(settings, index)
+        PaintingTask.process = PaintingProcess(settings, sender, index)
+        PaintingTask.process.pulse.start()
+    except Exception:
+        # Celery would go on without us, and such a process would fail every message that it takes.
+        log.exception("This painting process cannot start; its worker tries again.")
+        time.sleep(_START_AGAIN_S)
+        os._exit(1)
 
 
 @shared_task(bind=True, base=PaintingTask, name=PAINT)
 def paint(self: PaintingTask, batch: str, jobs: list[dict[str, Any]]) -> None:
     """Bring these jobs of a batch to their outcomes."""
     with self.held() as process:
-        for job in jobs:
-            deliver(process.desk, batch, StyleTransfer.model_validate(job))
+        for message in jobs:
+            try:
+                job = StyleTransfer.model_validate(message)
+            except ValidationError:
+                log.exception("A message of batch %s is dropped, as it is no job.", batch)
+            else:
+                deliver(process.desk, batch, job)
 
 
 @shared_task(bind=True, base=PaintingTask, name=FINISH)
 def finish(self: PaintingTask, batch: str) -> None:
     """Make what a batch ends with, if nothing is missing any more."""
     with self.held() as process:
-        finish_batch(process.cluster.storage, process.cluster.settings, batch)
+        finish_batch(process.cluster.storage, process.cluster.settings, batch, process.pulse.advance)

@@ -73,7 +73,7 @@ def status_of(error: ClientError) -> int:
 def _answered(error: ClientError, place: str, key: str) -> MedleyError:
     """What an answer means; see the S3 API reference, "Error responses"."""
     code, status = str(error.response.get("Error", {}).get("Code", "")), status_of(error)
-    if status == 404 and code != "NoSuchBucket":
+    if status == 404 and key and code != "NoSuchBucket":
         return missing(place, key)
     if status == 507:  # insufficient storage, which waiting does not mend
         return StorageRefused(f"{place} is full: {error}. Make room there.")

@@ -1,0 +1,218 @@
+"""What becomes of a delivered job: with a real Redis and a folder, and a painter that fails as it is told."""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from medley import keys
+from medley.batches import list_outcomes, read_outcome, write_outcome
+from medley.cluster import Cluster
+from medley.errors import ImageError, JobHeld, OutOfMemory, ServiceUnreachable, StorageRefused, StorageUnreachable
+from medley.jobs import Batch, Outcome, Result, Sampling, Seconds, StyleTransfer, StyleTransferOptions
+from medley.ledger import Progress
+from medley.settings import Settings
+from medley_producer.submit import Request, submit
+from medley_workers.delivery import Desk, deliver
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, redis_url: str) -> Cluster:
+    return Cluster.open(Settings(redis_url=redis_url, storage_url=(tmp_path / "storage").as_uri()))
+
+
+@pytest.fixture
+def batch(cluster: Cluster, dataset: Path) -> Batch:
+    sampling = Sampling(content=(str(dataset / "contents"),), styles=(str(dataset / "styles"),), pairs=2)
+    return submit(cluster, Request("b", sampling, StyleTransferOptions()), "bulk", lambda *_: None).batch
+
+
+@pytest.fixture
+def job(cluster: Cluster, batch: Batch) -> StyleTransfer:
+    line = cluster.storage.get(keys.manifest(batch.name, batch.manifest)).splitlines()[0]
+    return StyleTransfer.from_json(line)
+
+
+def result_of(job: StyleTransfer, batch: Batch) -> Result:
+    """A commit, as a painter returns it."""
+    return Result(
+        job_id=job.id, batch=batch.name, content=job.content, styles=job.styles, options=batch.options,
+        engine=batch.engine, weights=batch.weights, size=(4, 3), steps=1, losses=((0, 2.0), (1, 1.0)), loss=1.0,
+        content_loss=0.5, png_loss=1.5, frames=(), files={}, device="cpu", precision="float32", versions={},
+        seconds=Seconds(load=0, paint=1, store=0, total=1), attempt="a", worker="w", finished_at=datetime.now(UTC),
+    )  # fmt: skip
+
+
+class Painter:
+    """Paints by committing at once, or raises what it is told to."""
+
+    def __init__(self, cluster: Cluster, error: BaseException | None = None) -> None:
+        self.cluster = cluster
+        self.error = error
+        self.paintings = 0
+
+    def __call__(self, job: StyleTransfer, batch: Batch) -> Result:
+        self.paintings += 1
+        if self.error:
+            raise self.error
+        result = result_of(job, batch)
+        self.cluster.storage.put_new(keys.result(job.id), result.json_bytes())
+        return result
+
+    @property
+    def desk(self) -> Desk:
+        return Desk(self.cluster, "w", self)
+
+
+def test_a_painted_job_is_not_painted_again(cluster: Cluster, batch: Batch, job: StyleTransfer) -> None:
+    painter = Painter(cluster)
+    for _ in range(3):
+        deliver(painter.desk, batch.name, job)
+    assert painter.paintings == 1
+    assert list_outcomes(cluster.storage, batch.name).done == {job.id}
+    assert read_outcome(cluster.storage, batch.name, job.id, "done").kind == "painted"
+
+
+def test_what_another_batch_painted_is_reused(cluster: Cluster, batch: Batch, job: StyleTransfer) -> None:
+    cluster.storage.put(keys.result(job.id), result_of(job, batch).json_bytes())
+    painter = Painter(cluster)
+    deliver(painter.desk, batch.name, job)
+    assert painter.paintings == 0
+    assert read_outcome(cluster.storage, batch.name, job.id, "done").kind == "reused"
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ImageError("sky.jpg is truncated."), "image sky.jpg is truncated."),
+        (OutOfMemory("No room."), "resource No room."),
+        (ZeroDivisionError("by nought"), "bug ZeroDivisionError: by nought"),
+    ],
+)
+def test_a_job_that_fails_is_listed_with_its_reason(
+    cluster: Cluster, batch: Batch, job: StyleTransfer, error: Exception, told: str
+) -> None:
+    painter = Painter(cluster, error)
+    deliver(painter.desk, batch.name, job)
+    outcome = read_outcome(cluster.storage, batch.name, job.id, "failed")
+    assert f"{outcome.kind} {outcome.reason}".startswith(told)
+    assert outcome.attempts == 1
+    deliver(painter.desk, batch.name, job)
+    assert painter.paintings == 1
+
+
+@pytest.mark.parametrize("error", [StorageUnreachable("away"), SystemExit(0)])
+def test_a_job_given_back_does_not_count(
+    cluster: Cluster, batch: Batch, job: StyleTransfer, error: BaseException
+) -> None:
+    painter = Painter(cluster, error)
+    for _ in range(cluster.settings.attempts + 2):
+        with pytest.raises(type(error)):
+            deliver(painter.desk, batch.name, job)
+    assert cluster.ledger.attempts(batch.name, job.id) == 0
+    assert list_outcomes(cluster.storage, batch.name).all == set()
+    deliver(Painter(cluster).desk, batch.name, job)
+    assert list_outcomes(cluster.storage, batch.name).done == {job.id}
+
+
+def test_a_storage_that_keeps_refusing_fails_the_job(cluster: Cluster, batch: Batch, job: StyleTransfer) -> None:
+    painter = Painter(cluster, StorageRefused("The disk is full."))
+    for _ in range(cluster.settings.attempts - 1):
+        with pytest.raises(StorageRefused):
+            deliver(painter.desk, batch.name, job)
+    deliver(painter.desk, batch.name, job)
+    outcome = read_outcome(cluster.storage, batch.name, job.id, "failed")
+    assert (outcome.kind, outcome.reason) == ("storage", "The disk is full.")
+
+
+def test_a_job_that_ends_its_workers_is_poison(cluster: Cluster, batch: Batch, job: StyleTransfer) -> None:
+    for _ in range(cluster.settings.attempts):  # each of these workers died without a word
+        cluster.ledger.count_attempt(batch.name, job.id)
+    painter = Painter(cluster)
+    deliver(painter.desk, batch.name, job)
+    assert painter.paintings == 0
+    assert read_outcome(cluster.storage, batch.name, job.id, "failed").kind == "poison"
+
+
+def test_a_job_that_another_worker_paints_is_given_back(cluster: Cluster, batch: Batch, job: StyleTransfer) -> None:
+    painter = Painter(cluster)
+    report = Progress(step=1, steps=9, loss=1.0, worker="another", at=time.time())
+    cluster.ledger.report(batch.name, job.id, report)
+    with pytest.raises(JobHeld, match="another"):
+        deliver(painter.desk, batch.name, job)
+    cluster.ledger.report(batch.name, job.id, report.model_copy(update={"at": time.time() - cluster.settings.lease_s}))
+    deliver(painter.desk, batch.name, job)
+    assert painter.paintings == 1
+
+
+def test_a_job_whose_batch_is_gone_is_dropped(cluster: Cluster, batch: Batch, job: StyleTransfer) -> None:
+    cluster.storage.delete(keys.batch(batch.name))
+    painter = Painter(cluster)
+    deliver(painter.desk, batch.name, job)
+    assert painter.paintings == 0
+    assert list_outcomes(cluster.storage, batch.name).all == set()
+
+
+def test_an_outcome_stands_even_if_redis_is_gone(
+    tmp_path: Path, cluster: Cluster, batch: Batch, job: StyleTransfer
+) -> None:
+    write_outcome(cluster.storage, an_outcome(batch, job))
+    nowhere = Settings(redis_url=f"unix://{tmp_path}/none.sock", storage_url=cluster.settings.storage_url)
+    away = replace(cluster, ledger=Cluster.open(nowhere).ledger)
+    deliver(Desk(away, "w", Painter(cluster)), batch.name, job)  # acknowledged: raising would give it back
+
+
+def an_outcome(batch: Batch, job: StyleTransfer) -> Outcome:
+    return Outcome(
+        job=job.id, batch=batch.name, status="done", kind="painted", attempts=1, worker="w", seconds=1,
+        finished_at=datetime.now(UTC),
+    )  # fmt: skip
+
+
+def test_redis_away_before_an_attempt_gives_the_job_back(
+    tmp_path: Path, cluster: Cluster, batch: Batch, job: StyleTransfer
+) -> None:
+    nowhere = Settings(redis_url=f"unix://{tmp_path}/none.sock", storage_url=cluster.settings.storage_url)
+    with pytest.raises(ServiceUnreachable):
+        deliver(Desk(Cluster.open(nowhere), "w", Painter(cluster)), batch.name, job)
+
+
+def test_the_last_outcome_enqueues_the_end(cluster: Cluster, batch: Batch) -> None:
+    painter = Painter(cluster)
+    manifest = cluster.storage.get(keys.manifest(batch.name, batch.manifest)).splitlines()
+    waiting: Callable[[], int] = lambda: cluster.ledger.queue_lengths()["finish"]  # noqa: E731
+    deliver(painter.desk, batch.name, StyleTransfer.from_json(manifest[0]))
+    assert waiting() == 0
+    deliver(painter.desk, batch.name, StyleTransfer.from_json(manifest[1]))
+    assert waiting() == 1
+
+
+def test_submitting_again_enqueues_what_is_missing_only(cluster: Cluster, batch: Batch, job: StyleTransfer) -> None:
+    request = Request(batch.name, batch.sampling, batch.options)
+    again: Callable[[], int] = lambda: submit(cluster, request, "bulk", lambda *_: None).enqueued  # noqa: E731
+    assert cluster.ledger.queue_lengths()["bulk"] == 2
+    assert again() == 0
+    cluster.ledger.forget(batch.name)  # as a Redis that lost everything
+    deliver(Painter(cluster).desk, batch.name, job)
+    assert again() == 1
+
+
+def test_a_name_used_again_owes_nothing_to_the_batch_before(cluster: Cluster, batch: Batch) -> None:
+    for key in list(cluster.storage.list(keys.batch_folder(batch.name))):
+        cluster.storage.delete(key)
+    request = Request(batch.name, batch.sampling, batch.options)
+    assert submit(cluster, request, "bulk", lambda *_: None).enqueued == 2
+
+
+def test_celerys_own_variable_may_not_send_messages_elsewhere(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from medley.errors import UsageError
+
+    monkeypatch.setitem(os.environ, "CELERY_BROKER_URL", "redis://elsewhere")
+    with pytest.raises(UsageError, match="CELERY_BROKER_URL"):
+        Cluster.open(cluster.settings)

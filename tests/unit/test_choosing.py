@@ -1,0 +1,121 @@
+"""The same request chooses the same jobs wherever its pictures lie, and one bad picture costs its own pairs only."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medley.batches import write_manifest
+from medley.errors import DatasetError, UsageError
+from medley.jobs import Sampling, StyleTransfer, StyleTransferOptions
+from medley.settings import Settings
+from medley_producer.choosing import Choice, Pools, check_options, choose
+
+
+def request(data: Path, **changes: Any) -> Sampling:
+    pools = {"content": (str(data / "contents"),), "styles": (str(data / "styles"),)}
+    return Sampling.model_validate({**pools, "sample_seed": "night", **changes})
+
+
+def chosen(sampling: Sampling, **options: Any) -> tuple[list[StyleTransfer], Choice]:
+    choice = Choice(Settings.load())
+    return list(choose(Pools.scan(sampling), sampling, StyleTransferOptions(**options), choice)), choice
+
+
+def names(jobs: list[StyleTransfer]) -> list[tuple[str, ...]]:
+    return [(job.content.name, *(style.name for style in job.styles)) for job in jobs]
+
+
+@pytest.mark.parametrize("how", [{}, {"pairing": "product"}, {"pairing": "zip"}, {"styles_per_pair": 2, "pairs": 7}])
+def test_a_copy_elsewhere_gives_the_same_manifest(dataset: Path, tmp_path: Path, how: dict[str, Any]) -> None:
+    copy = tmp_path / "another" / "machine"
+    for file in sorted(dataset.rglob("*.*"), reverse=True):
+        (copy / file.relative_to(dataset)).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, copy / file.relative_to(dataset))
+    here, there = (write_manifest(tmp_path / "manifest", chosen(request(root, **how))[0]) for root in (dataset, copy))
+    assert here == there
+    assert here[1] > 2
+
+
+def test_another_seed_chooses_otherwise(dataset: Path) -> None:
+    one, other = (names(chosen(request(dataset, pairs=6, sample_seed=seed))[0]) for seed in ("mon", "tue"))
+    assert one != other
+
+
+def test_options_change_the_jobs_and_not_the_pairs(dataset: Path) -> None:
+    one, other = (chosen(request(dataset, pairs=6), num_steps=steps)[0] for steps in (5, 6))
+    assert names(one) == names(other)
+    assert not {job.id for job in one} & {job.id for job in other}
+
+
+def test_pairs_of_an_unreadable_picture_are_left_out_and_others_take_their_place(dataset: Path) -> None:
+    whole = names(chosen(request(dataset))[0])
+    (dataset / "contents" / "photo1.jpg").write_text("no picture")
+    jobs, choice = chosen(request(dataset, pairs=9))
+    assert names(jobs) == [pair for pair in whole if pair[0] != "photo1.jpg"]
+    assert len(jobs) == 9
+    assert [file.name for file in choice.skipped] == ["photo1.jpg"]
+    assert "photo1.jpg is not a picture" in choice.skipped[0].reason
+    assert len(choice.paths) == 6
+
+
+def test_fewer_than_asked_for_are_chosen_where_too_few_can_be_used(dataset: Path) -> None:
+    (dataset / "styles" / "paint0.png").write_bytes(b"")
+    (dataset / "contents" / "gone.jpg").symlink_to("nowhere")
+    jobs, choice = chosen(request(dataset, pairs=15))
+    assert len(jobs) == 8
+    assert sorted(file.name for file in choice.skipped) == ["gone.jpg", "paint0.png"]
+
+
+def test_a_picture_is_opened_when_a_pair_needs_it(dataset: Path) -> None:
+    (dataset / "contents" / "zebra.jpg").write_bytes(b"")
+    jobs, choice = chosen(request(dataset, pairing="product", pairs=12))
+    assert len(jobs) == 12
+    assert choice.skipped == []
+
+
+def test_if_no_pair_can_be_used_the_first_reason_is_told(dataset: Path) -> None:
+    for path in (dataset / "styles").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(
+        DatasetError, match=r"Not one pair can be used: 3 pictures are unreadable.*paint\d.png is empty"
+    ):
+        chosen(request(dataset))
+
+
+def test_equal_pictures_are_one_job_and_one_input(dataset: Path) -> None:
+    shutil.copyfile(dataset / "contents" / "photo0.jpg", dataset / "contents" / "twin.png")
+    jobs, choice = chosen(request(dataset))
+    assert len(jobs) == 15
+    assert len({job.id for job in jobs}) == 12
+    assert len(choice.paths) == 7
+    assert {job.content.ext for job in jobs} == {"jpg"}, "the extension is not that of the bytes"
+
+
+def test_a_blend_has_the_weights_asked_for(dataset: Path) -> None:
+    even, _ = chosen(request(dataset, styles_per_pair=2))
+    assert [style.weight for style in even[0].styles] == [0.5, 0.5]
+    uneven, _ = chosen(request(dataset, styles_per_pair=2, style_weights=(3, 1)))
+    assert [style.weight for style in uneven[0].styles] == [3, 1]
+    assert names(even) == names(uneven)
+
+
+@pytest.mark.parametrize("said", [{"where": ("style=Cubism",)}, {"image_column": "file"}, {"image_root": "data"}])
+def test_what_is_said_of_a_csv_needs_one(dataset: Path, said: dict[str, Any]) -> None:
+    (option,) = said
+    with pytest.raises(
+        UsageError, match=f"--{option.replace('_', '-')} is about the rows of a CSV and no pool has one"
+    ):
+        Pools.scan(request(dataset, **said))
+
+
+@pytest.mark.parametrize("small", [{"size": 15}, {"size_pixels": 255}, {"size": 31, "style_layers": ("block5_pool",)}])
+def test_a_size_that_leaves_a_layer_empty_is_refused(small: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="too small"):
+        check_options(StyleTransferOptions(**small))
+
+
+@pytest.mark.parametrize("enough", [{"size": 16}, {"size_pixels": 256}, {"size_pixels": 10**400}])
+def test_a_size_that_is_enough_is_taken(enough: dict[str, Any]) -> None:
+    check_options(StyleTransferOptions(**enough))
