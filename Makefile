@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/medley
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test soak check clean minio
+.PHONY: install demo test soak bench check clean minio
 
 install: $(STAMP)
 
@@ -27,6 +27,10 @@ test: install
 # The slow forms: real lease times and longer runs.
 soak: install
 	$(BIN)/python -m pytest -m soak --timeout 900
+
+# Prints rows for tests/benchmarks/RESULTS.md.
+bench: install
+	$(BIN)/python tests/benchmarks/bench_start.py
 
 check: install
 	$(BIN)/ruff check .

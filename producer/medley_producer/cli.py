@@ -39,8 +39,8 @@ def _command(argv: Sequence[str] | None) -> int:
     except MedleyError as error:
         print(f"medley: {error}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
-        print("medley: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print(f"medley: Interrupted. {error}".rstrip(), file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         raise

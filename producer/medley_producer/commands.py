@@ -34,6 +34,7 @@ from medley_producer.telling import (
     tell_status,
     tell_submitted,
     telling,
+    told_if_interrupted,
 )
 
 
@@ -47,24 +48,33 @@ def run(args: Namespace) -> int:
     _require_apart(out, sampling)
     pools = Pools.scan(sampling)
     request = _local_request(sampling, options, pools)
-    console = Console(stderr=True)
     state = out.absolute() / ".medley"
     with only_one(state), private_redis() as redis_url:
         storage_url = (state / "storage").as_uri()
         # No grace: what a worker of this machine has not finished, the next run paints.
         local = Settings.load().model_copy(update={"redis_url": redis_url, "storage_url": storage_url, "grace_s": 0.0})
         cluster = _reach(local)
-        with telling(console) as told:
-            batch = submitting.submit(cluster, request, "interactive", told, pools).batch
-        status = stored_status(cluster, batch)
-        try:
-            if not status.finished:
-                with local_worker(local, state / "worker.log") as worker:
-                    status = follow(cluster, batch, console, look=lambda: require_alive(worker))
-        finally:
-            lay_out(cluster.storage, batch, out)
+        status = _paint_here(cluster, request, pools, out, log=state / "worker.log")
         tell_end(args, cluster, status, time.monotonic() - started, out)
     return _exit_code(status)
+
+
+def _paint_here(cluster: Cluster, request: Request, pools: Pools, out: Path, log: Path) -> BatchStatus:
+    """Paint a request with a worker of our own; what is done is laid out, however this ends."""
+    console = Console(stderr=True)
+    with telling(console) as told:
+        batch = submitting.submit(cluster, request, "interactive", told, pools).batch
+    status = stored_status(cluster, batch)
+    try:
+        if not status.finished:
+            with (
+                told_if_interrupted(f"What is done is in {out}; run the same command again to go on."),
+                local_worker(cluster.settings, log) as worker,
+            ):
+                status = follow(cluster, batch, console, look=lambda: require_alive(worker))
+    finally:
+        lay_out(cluster.storage, batch, out)
+    return status
 
 
 def submit(args: Namespace) -> int:
@@ -83,7 +93,8 @@ def submit(args: Namespace) -> int:
     if not args.wait:
         tell_submitted(args, submitted)
         return 1 if submitted.batch.skipped else 0
-    status = follow(cluster, submitted.batch, console)
+    with told_if_interrupted(f"The batch goes on; `medley status {name} --watch` follows it."):
+        status = follow(cluster, submitted.batch, console)
     tell_end(args, cluster, status, time.monotonic() - started)
     return _exit_code(status)
 

@@ -33,6 +33,7 @@ def follow(cluster: Cluster, batch: Batch, console: Console, look: Callable[[], 
         while True:
             look()
             if time.monotonic() - listed_at >= LIST_EVERY_S:
+                cluster.storage.check()  # a storage that is full or gone would be waited for without end
                 status = stored_status(cluster, batch)
                 listed_at = time.monotonic()
             else:

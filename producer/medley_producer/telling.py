@@ -1,7 +1,6 @@
 """What commands print: results on stdout, as text or as one JSON object; progress on stderr, where a person watches."""
 
 import json
-import time
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from medley import keys
 from medley.cluster import Cluster
 from medley.errors import ObjectMissing
 from medley.jobs import Skipped, StyleTransfer
-from medley_producer.layout import title
+from medley_producer.layout import title, titles
 from medley_producer.status import BatchStatus, Overview
 from medley_producer.submit import Submitted, Told
 
@@ -36,6 +35,15 @@ def telling(console: Console) -> Iterator[Told]:
         return
     with console.status("") as line:
         yield lambda what, done, total: line.update(f"{what} {done:,}{f' of {total:,}' if total else ''}")
+
+
+@contextmanager
+def told_if_interrupted(advice: str) -> Iterator[None]:
+    """Says what an interruption leaves behind, and how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(advice) from None
 
 
 def tell_dry_run(args: Namespace, jobs: list[StyleTransfer], skipped: Sequence[Skipped]) -> None:
@@ -76,7 +84,7 @@ def tell_end(args: Namespace, cluster: Cluster, status: BatchStatus, seconds: fl
         f"{status.done:,} painted, {status.failed:,} failed, {len(batch.skipped):,} files skipped, {seconds:.0f} s"
     ]
     lines += islice(failure_lines(cluster, status), SHOWN)
-    lines += [f"pictures: {where}", f"contact sheet: {Path(where, 'contact_sheet.jpg') if out else where}"]
+    lines += [f"pictures: {where}", f"contact sheet: {where.rstrip('/')}/contact_sheet.jpg"]
     tell(args, data, *lines)
 
 
@@ -95,10 +103,12 @@ def failure_lines(cluster: Cluster, status: BatchStatus) -> Iterator[str]:
 def tell_status(args: Namespace, cluster: Cluster, status: BatchStatus) -> None:
     """One batch, what is being painted in it, and why some of it failed."""
     lines = [_line(status)]
-    lines += [
-        f"  {job}  step {p.step}/{p.steps}  loss {p.loss or 0:,.0f}  {p.worker}  {time.time() - p.at:.0f} s ago"
-        for job, p in status.painting.items()
-    ]
+    if status.painting:
+        names = {job: name for job, name in titles(cluster.storage, status.batch) if job in status.painting}
+        lines += [
+            f"  {names[job]}: step {p.step} of {p.steps}, loss {p.loss or 0:,.0f}, by {p.worker}"
+            for job, p in status.painting.items()
+        ]
     lines += islice(failure_lines(cluster, status), SHOWN)
     farm = _farm(cluster)
     tell(args, {**status.as_json(), **farm}, *lines, *_farm_lines(farm))

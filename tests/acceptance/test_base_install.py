@@ -1,0 +1,60 @@
+"""A machine that only submits: the base install, without torch."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from medley.settings import Settings
+from medley_producer.local import environment
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment with nothing but `pip install medley`; returns its folder of programs."""
+    folder = tmp_path_factory.mktemp("base")
+    source = folder / "source"  # a copy, as building leaves files behind
+    for name in ("shared", "producer", "workers"):
+        shutil.copytree(REPOSITORY / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(REPOSITORY / name, source)
+    subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
+    programs = folder / "venv" / "bin"
+    install: list[str | Path] = [
+        programs / "pip",
+        "install",
+        "--quiet",
+        "--constraint",
+        REPOSITORY / "constraints.txt",
+        source,
+    ]
+    installed = subprocess.run(install, capture_output=True, text=True, check=False)
+    if installed.returncode and not os.environ.get("CI"):
+        pytest.skip(f"pip cannot install here: {installed.stderr[-300:]}")
+    assert installed.returncode == 0, installed.stderr
+    return programs
+
+
+def test_submit_works_without_torch(base: Path, tmp_path: Path, redis_url: str, dataset: Path) -> None:
+    torch = subprocess.run([base / "python", "-c", "import torch"], capture_output=True, text=True, check=False)
+    assert "No module named 'torch'" in torch.stderr
+
+    settings = Settings(redis_url=redis_url, storage_url=(tmp_path / "storage").as_uri())
+    command: list[str | Path] = [base / "medley", "submit", "--batch", "b", "--json"]
+    command += ["--content", str(dataset / "contents"), "--styles", str(dataset / "styles")]
+    submitted = subprocess.run(command, env=environment(settings), capture_output=True, text=True, check=False)
+    assert submitted.returncode == 0, submitted.stderr
+    assert json.loads(submitted.stdout)["enqueued"] == 12
+
+
+@pytest.mark.parametrize("command", [["worker"], ["run", "-c", "a.jpg", "-s", "b.jpg", "-o", "out"]])
+def test_painting_says_what_is_missing(base: Path, command: list[str]) -> None:
+    told = subprocess.run([base / "medley", *command], capture_output=True, text=True, check=False)
+    assert told.returncode == 2
+    assert "medley[worker]" in told.stderr
