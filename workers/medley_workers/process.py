@@ -60,7 +60,8 @@ class PaintingProcess:
         if self._studio is not None and self._weights == weights:
             return self._studio, 0.0
         from medley_workers.codebook import find_weights, load_weights
-        from medley_workers.painting import Studio, choose_device
+        from medley_workers.devices import choose_device
+        from medley_workers.painting import Studio
         from medley_workers.vgg import Network
 
         started = time.monotonic()

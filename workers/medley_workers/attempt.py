@@ -1,0 +1,42 @@
+"""One attempt at a job: its files in storage, and the commit that names them."""
+
+import hashlib
+import secrets
+
+from medley import keys
+from medley.batches import read_result
+from medley.jobs import Result, StoredFile
+from medley.records import JobId
+from medley.storage import Storage
+
+
+class Attempt:
+    """Stores the files of one attempt under its own random token, so that twins never touch each other's."""
+
+    def __init__(self, storage: Storage, job: JobId) -> None:
+        self.token = secrets.token_hex(8)
+        self.files: dict[str, StoredFile] = {}
+        self.frames: list[int] = []
+        self._storage = storage
+        self._job = job
+
+    def store_frame(self, step: int, data: bytes) -> None:
+        """Store the frame (a JPEG) of the picture that has had this many steps."""
+        self._store(keys.frame(self._job, self.token, step), data, "image/jpeg")
+        self.frames.append(step)
+
+    def store_picture(self, data: bytes) -> None:
+        """Store the finished picture (a PNG)."""
+        self._store(keys.pastiche(self._job, self.token), data, "image/png")
+
+    def _store(self, key: str, data: bytes, content_type: str) -> None:
+        self._storage.put(key, data, content_type)
+        name = key.removeprefix(keys.attempt(self._job, self.token))
+        self.files[name] = StoredFile(key=key, sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
+
+
+def commit(storage: Storage, result: Result) -> Result:
+    """Write result.json, unless a twin did; returns the one that stands."""
+    if storage.put_new(keys.result(result.job_id), result.json_bytes()):
+        return result
+    return read_result(storage, result.job_id) or result
