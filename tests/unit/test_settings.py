@@ -43,7 +43,6 @@ def test_variables_are_read_when_asked_and_not_before(monkeypatch: pytest.Monkey
         ("IMAGE_PIXELS", "0"),
         ("IMAGE_BYTES", "1e3.5"),
         ("FRAMES_WAITING", "0"),
-        ("VGG", "resnet"),
         ("LOG_LEVEL", "loud"),
     ],
 )
