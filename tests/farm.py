@@ -3,7 +3,7 @@
 import re
 import signal
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +44,12 @@ class Worker:
         return [p for p in self.parent.children() if "spawn_main" in " ".join(p.cmdline())]
 
     def kill(self) -> None:
-        """What the OOM killer or a lost machine does: the parent gets SIGKILL, and no say in it."""
+        """What a lost machine does: all of its processes are gone at once."""
+        painters = self.painters()
         self.parent.send_signal(signal.SIGKILL)
+        for painter in painters:
+            with suppress(psutil.NoSuchProcess):  # it ends with its parent
+                painter.send_signal(signal.SIGKILL)
 
     def deliveries(self) -> int:
         """Messages that it took."""

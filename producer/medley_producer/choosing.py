@@ -87,13 +87,15 @@ def digest_of(path: Path) -> Digest:
 
 
 def check_options(options: StyleTransferOptions) -> None:
-    """Refuse a size at which no picture could be painted.
+    """Refuse sizes at which no picture could be painted.
 
     Raises:
         UsageError: a layer would be empty.
     """
     side = options.size or math.isqrt(options.size_pixels)
     check_size(side, side, options.content_layers + options.style_layers)
+    style_side = options.style_size or math.isqrt(options.style_size_pixels or side * side)
+    check_size(style_side, style_side, options.style_layers)
 
 
 def choose(pools: Pools, sampling: Sampling, options: StyleTransferOptions, choice: Choice) -> Iterator[StyleTransfer]:

@@ -44,7 +44,7 @@ def run(args: Namespace) -> int:
     _require_painting()
     signal.signal(signal.SIGTERM, _interrupt)
     sampling, options = record_from(Sampling, args), record_from(StyleTransferOptions, args)
-    out = Path(args.out)
+    settings, out = Settings.load(), Path(args.out)
     _require_apart(out, sampling)
     pools = Pools.scan(sampling)
     request = _local_request(sampling, options, pools)
@@ -52,7 +52,7 @@ def run(args: Namespace) -> int:
     with only_one(state), private_redis() as redis_url:
         storage_url = (state / "storage").as_uri()
         # No grace: what a worker of this machine has not finished, the next run paints.
-        local = Settings.load().model_copy(update={"redis_url": redis_url, "storage_url": storage_url, "grace_s": 0.0})
+        local = settings.model_copy(update={"redis_url": redis_url, "storage_url": storage_url, "grace_s": 0.0})
         cluster = _reach(local)
         status = _paint_here(cluster, request, pools, out, log=state / "worker.log")
         tell_end(args, cluster, status, time.monotonic() - started, out)

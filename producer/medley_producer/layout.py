@@ -1,12 +1,8 @@
 """A batch's pictures as files that a person finds: ``<content>--<style>.png``, the sheet, what failed."""
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path, PurePosixPath
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from medley import keys
 from medley.batches import list_outcomes, read_manifest, read_result
@@ -72,7 +68,7 @@ def lay_out(storage: Storage, batch: Batch, folder: Path) -> int:
         placed = sum(threads.map(place, wanted))
     for key in (keys.contact_sheet(batch.name), keys.failures(batch.name)):
         if storage.exists(key):
-            _bring(storage, key, folder / PurePosixPath(key).name)
+            storage.get_file(key, folder / PurePosixPath(key).name, link=True)
     return placed
 
 
@@ -80,19 +76,4 @@ def _place(storage: Storage, result: Result, folder: Path, name: str) -> None:
     for file, stored in result.files.items():
         path = PurePosixPath(file)
         target = folder / "frames" / name / path.name if path.parts[0] == "frames" else folder / f"{name}{path.suffix}"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _bring(storage, stored.key, target)
-
-
-def _bring(storage: Storage, key: str, target: Path) -> None:
-    """Link a file where storage is a folder on the same file system, and fetch it elsewhere."""
-    if storage.url.startswith("file:"):
-        temporary = target.with_name(f".{target.name}.{os.getpid()}")
-        with suppress(OSError):  # another file system, or one without links
-            os.link(url2pathname(urlsplit(storage.link(key)).path), temporary)
-            try:
-                temporary.replace(target)
-            finally:
-                temporary.unlink(missing_ok=True)  # a rename over another link to the same file leaves both
-            return
-    storage.get_file(key, target)
+        storage.get_file(stored.key, target, link=True)

@@ -4,12 +4,13 @@ import fcntl
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import redis
@@ -61,15 +62,20 @@ class Owned:
         """Whether it runs."""
         return self._process.poll() is None
 
+    @property
+    def exit_code(self) -> int | None:
+        """How it ended, or None while it runs."""
+        return self._process.poll()
+
     def stop(self) -> None:
         """Ask it to end, kill it if it does not, and wait for that."""
         if self._process.stdin:
             self._process.stdin.close()
-        try:
+        with suppress(subprocess.TimeoutExpired):
             self._process.wait(STOPS_WITHIN_S + 2)
-        except subprocess.TimeoutExpired:
-            os.killpg(self._process.pid, 9)
-            self._process.wait()
+        with suppress(ProcessLookupError):  # whatever of its group is left, with or without the guardian
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
 
 
 def redis_server() -> str:

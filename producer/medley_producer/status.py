@@ -78,7 +78,9 @@ def named_batch(cluster: Cluster, name: BatchName) -> Batch:
     """
     batch = read_batch(cluster.storage, name)
     if batch is None:
-        raise UsageError(f"There is no batch {name!r} in {cluster.storage.url}; `medley status` lists those there are.")
+        raise UsageError(
+            f"There is no batch {name!r} in {cluster.storage.root}; `medley status` lists those there are."
+        )
     return batch
 
 

@@ -91,10 +91,13 @@ def _create(cluster: Cluster, request: Request, told: Told, pools: Pools | None)
         skipped=tuple(choice.skipped),
         created_at=datetime.now(UTC),
     )
-    # What another batch of this name left behind must not be taken for this one's.
-    cluster.ledger.forget(batch.name)
-    if storage.put_new(keys.batch(batch.name), batch.json_bytes()):
-        return batch
+    with cluster.ledger.enqueuing(batch.name):
+        if sooner := read_batch(storage, batch.name):
+            return sooner
+        # What another batch of this name left behind must not be taken for this one's.
+        cluster.ledger.forget(batch.name)
+        if storage.put_new(keys.batch(batch.name), batch.json_bytes()):
+            return batch
     return read_batch(storage, batch.name) or batch
 
 

@@ -77,7 +77,7 @@ def _skipped_lines(skipped: Sequence[Skipped]) -> list[str]:
 def tell_end(args: Namespace, cluster: Cluster, status: BatchStatus, seconds: float, out: Path | None = None) -> None:
     """How a batch ended, what failed and why, and where things are."""
     batch = status.batch
-    where = str(out) if out else f"{cluster.storage.url}/{keys.batch_folder(batch.name)}"
+    where = str(out) if out else f"{cluster.storage.root}/{keys.batch_folder(batch.name)}"
     data = {"batch": batch.name, "jobs": batch.jobs, "done": status.done, "failed": status.failed}
     data |= {"skipped": len(batch.skipped), "out": where, "seconds": round(seconds, 1)}
     lines = [
@@ -106,7 +106,7 @@ def tell_status(args: Namespace, cluster: Cluster, status: BatchStatus) -> None:
     if status.painting:
         names = {job: name for job, name in titles(cluster.storage, status.batch) if job in status.painting}
         lines += [
-            f"  {names[job]}: step {p.step} of {p.steps}, loss {p.loss or 0:,.0f}, by {p.worker}"
+            f"  {names.get(job, job)}: step {p.step} of {p.steps}, loss {p.loss or 0:,.0f}, by {p.worker}"
             for job, p in status.painting.items()
         ]
     lines += islice(failure_lines(cluster, status), SHOWN)

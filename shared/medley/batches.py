@@ -106,9 +106,10 @@ def enqueue_missing(cluster: Cluster, batch: Batch, queue: QueueKind) -> int:
     """
     storage, ledger = cluster.storage, cluster.ledger
     enqueued = 0
+    # Listed before others are held off: an outcome that comes later costs a message, which is acknowledged at once.
+    outcomes = list_outcomes(storage, batch.name)
+    ledger.seed_outcomes(batch.name, *outcomes)
     with ledger.enqueuing(batch.name) as go_on:
-        outcomes = list_outcomes(storage, batch.name)
-        ledger.seed_outcomes(batch.name, *outcomes)
         lacking = missing(storage, batch, outcomes.all)
         # Painters that were at work when Redis lost everything have reported again, and will write their outcomes.
         at_work = ledger.painting(batch.name, within_s=cluster.settings.lease_s).keys()

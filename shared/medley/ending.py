@@ -12,8 +12,8 @@ from PIL import Image
 
 from medley import keys
 from medley.batches import Outcomes, list_outcomes, read_batch, read_manifest, read_outcome, read_result
-from medley.errors import ImageError, ObjectMissing
-from medley.jobs import Batch, Finished, Picture, StyleTransfer
+from medley.errors import ImageError, ObjectMissing, UsageError
+from medley.jobs import Batch, Finished, Picture, Result, StyleTransfer
 from medley.media.images import open_picture
 from medley.media.sheet import Cell, contact_sheet
 from medley.records import BatchName
@@ -45,7 +45,7 @@ def finish_batch(storage: Storage, settings: Settings, name: BatchName, advance:
     while len(outcomes.all) >= batch.jobs:
         digest = _digest(outcomes)
         if not _is_finished(storage, name, digest):
-            storage.put(keys.failures(name), _failures(storage, batch, outcomes), "application/jsonl")
+            storage.put(keys.failures(name), _failures(storage, batch, outcomes, advance), "application/jsonl")
             jobs = _advancing(_chosen(storage, batch), advance)
             sheet = contact_sheet(_cells(storage, settings, outcomes, jobs), limit=SHEET_CELLS)
             storage.put(keys.contact_sheet(name), sheet, "image/jpeg")
@@ -75,15 +75,22 @@ def _is_finished(storage: Storage, name: BatchName, digest: str) -> bool:
         return False
 
 
-def _failures(storage: Storage, batch: Batch, outcomes: Outcomes) -> bytes:
+def _failures(storage: Storage, batch: Batch, outcomes: Outcomes, advance: Callable[[], None]) -> bytes:
     """A JSON line for each file that was skipped and each pair that failed, by name."""
     lines: list[dict[str, Any]] = [{"skipped": skipped.name, "reason": skipped.reason} for skipped in batch.skipped]
-    for job in read_manifest(storage, batch) if outcomes.failed else ():
+    for job in _advancing(read_manifest(storage, batch), advance) if outcomes.failed else ():
         if job.id in outcomes.failed:
-            outcome = read_outcome(storage, batch.name, job.id, "failed")
-            line = outcome.model_dump(mode="json", include={"job", "kind", "reason", "attempts", "worker"})
+            line = _failure(storage, batch, job)
             lines.append({**line, "content": job.content.name, "styles": [style.name for style in job.styles]})
     return b"".join(json.dumps(line, ensure_ascii=False).encode() + b"\n" for line in lines)
+
+
+def _failure(storage: Storage, batch: Batch, job: StyleTransfer) -> dict[str, Any]:
+    try:
+        outcome = read_outcome(storage, batch.name, job.id, "failed")
+    except UsageError as error:  # written by another version; the batch ends all the same
+        return {"job": job.id, "kind": "unreadable", "reason": str(error)}
+    return outcome.model_dump(mode="json", include={"job", "kind", "reason", "attempts", "worker"})
 
 
 def _chosen(storage: Storage, batch: Batch) -> Iterator[StyleTransfer]:
@@ -100,7 +107,7 @@ def _advancing(jobs: Iterator[StyleTransfer], advance: Callable[[], None]) -> It
 
 def _cells(storage: Storage, settings: Settings, outcomes: Outcomes, jobs: Iterator[StyleTransfer]) -> Iterator[Cell]:
     for job in jobs:
-        result = read_result(storage, job.id) if job.id in outcomes.done else None
+        result = _result(storage, job) if job.id in outcomes.done else None
         yield Cell(
             caption=f"{_caption(job.content)} x {', '.join(map(_caption, job.styles))}",
             content=_thumbnail(storage, settings, keys.input_picture(job.content.input)),
@@ -112,6 +119,13 @@ def _cells(storage: Storage, settings: Settings, outcomes: Outcomes, jobs: Itera
             result=_thumbnail(storage, settings, result.files["pastiche.png"].key) if result else None,
             reason="failed" if job.id in outcomes.failed else "",
         )
+
+
+def _result(storage: Storage, job: StyleTransfer) -> Result | None:
+    try:
+        return read_result(storage, job.id)
+    except UsageError:  # written by another version; the sheet does without
+        return None
 
 
 def _caption(picture: Picture) -> str:

@@ -73,6 +73,7 @@ class ImageError(PermanentError):
 class WeightsError(PermanentError):
     """The network's weights are missing or are not the ones the job names."""
 
+    exit_code = 2
     kind = "weights"
 
 
@@ -141,4 +142,5 @@ class JobHeld(RetryableError):
 class BatchBusy(RetryableError):
     """Another command enqueues this very batch; wait a minute, or see that it is not hung."""
 
+    exit_code = 3
     kind = "busy"

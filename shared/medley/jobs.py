@@ -225,7 +225,7 @@ class StoredFile(Record):
 
 
 class Seconds(Record):
-    """Where a job's time went; ``load`` is zero for all but the first job of a process."""
+    """Where a job's time went; ``load``, the reading of the weights, is zero for all but a process's first job."""
 
     load: NonNegativeFloat
     paint: NonNegativeFloat

@@ -1,4 +1,4 @@
-"""Every key in storage, as pure functions; nothing else builds one.
+"""Every key in storage, as pure functions; nothing else builds one, but for the probe that storage makes of a server.
 
 Keys are relative to the storage URL, use ``/`` on every system, and never start with it.
 """

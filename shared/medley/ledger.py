@@ -19,14 +19,20 @@ from medley.queue import QUEUES, UNACKED_INDEX
 from medley.records import BatchName, JobId, Record
 from medley.settings import Settings
 
-ENQUEUING_S = 20.0
+ENQUEUING_S = 60.0
 """A command that died while it enqueued blocks others this long; a living one renews its hold at each round trip."""
+
+WAITS_S = ENQUEUING_S + 5.0
+"""A command waits this long for another that enqueues the same batch: until a dead one no longer blocks it."""
 
 KEPT_S = 30 * 24 * 3600
 """A batch's keys outlive its last change by a month, longer than any batch waits for a worker."""
 
-WORKER_SILENT_S = 60
-"""A worker process that has said nothing for this long is no longer listed; it speaks every lease renewal."""
+SILENT_BEATS = 6
+"""A painting process that has missed this many lease renewals is no longer listed; it speaks at each."""
+
+
+_OF_A_BATCH = ("enqueued", "attempts", "refusals", "painting", "done", "failed")
 
 
 class Progress(Record):
@@ -46,7 +52,6 @@ class Painter(Record):
     device: str
     model_loads: NonNegativeInt
     jobs: NonNegativeInt
-    at: NonNegativeFloat
 
 
 class Ledger:
@@ -77,16 +82,19 @@ class Ledger:
         """Hold a batch against others who would enqueue it; yields what to call now and then to go on holding it.
 
         Raises:
-            BatchBusy: another one holds it for longer than :data:`ENQUEUING_S`.
+            BatchBusy: another one holds it for longer than :data:`WAITS_S`.
         """
-        lock = self._redis.lock(_key(batch, "lock"), timeout=ENQUEUING_S, blocking_timeout=ENQUEUING_S + 5)
+        lock = self._redis.lock(_key(batch, "lock"), timeout=ENQUEUING_S, blocking_timeout=WAITS_S)
         with self._client():
             if not lock.acquire():
                 raise BatchBusy(f"Batch {batch!r} is being enqueued by another command. Try again when that has ended.")
 
         def go_on() -> None:
             with self._client():
-                lock.reacquire()
+                try:
+                    lock.reacquire()
+                except LockNotOwnedError as error:
+                    raise BatchBusy(f"Enqueuing {batch!r} was too slow to go on holding it. Submit again.") from error
 
         try:
             yield go_on
@@ -97,7 +105,9 @@ class Ledger:
     def forget(self, batch: BatchName) -> None:
         """Drop all that is known under a name, which is to be another batch's now."""
         with self._client() as client:
-            client.delete(*(_key(batch, what) for what in ("enqueued", "attempts", "painting", "done", "failed")))
+            client.delete(
+                *(_key(batch, what) for what in ("enqueued", "attempts", "refusals", "painting", "done", "failed"))
+            )
 
     # Enqueued
 
@@ -127,10 +137,20 @@ class Ledger:
             pipe.hdel(_key(batch, "painting"), job)
             pipe.execute()
 
-    def attempts(self, batch: BatchName, job: JobId) -> int:
-        """How often the job has been tried in this batch."""
-        with self._client() as client:
-            return int(client.hget(_key(batch, "attempts"), job) or 0)
+    def count_refusal(self, batch: BatchName, job: JobId) -> int:
+        """Count that a service refused what this job needs; returns how many times that makes."""
+        with self._client() as client, client.pipeline() as pipe:
+            pipe.hincrby(_key(batch, "refusals"), job, 1)
+            pipe.expire(_key(batch, "refusals"), KEPT_S)
+            return int(pipe.execute()[0])
+
+    def count_trouble(self, message: str) -> int:
+        """Count that a message could not be dealt with at all; returns how many times that makes."""
+        key = f"medley:trouble:{message}"
+        with self._client() as client, client.pipeline() as pipe:
+            pipe.incr(key)
+            pipe.expire(key, KEPT_S)
+            return int(pipe.execute()[0])
 
     # Painting
 
@@ -186,10 +206,11 @@ class Ledger:
     def greet(self, painter: Painter) -> None:
         """Say that a painting process is there."""
         with self._client() as client:
-            client.set(f"medley:painter:{painter.name}", painter.json_bytes(), ex=WORKER_SILENT_S)
+            kept_ms = int(self._settings.lease_renew_s * SILENT_BEATS * 1000)
+            client.set(f"medley:painter:{painter.name}", painter.json_bytes(), px=kept_ms)
 
     def painters(self) -> list[Painter]:
-        """The painting processes that have spoken within :data:`WORKER_SILENT_S`, by name."""
+        """The painting processes that have spoken within :data:`SILENT_BEATS` lease renewals, by name."""
         with self._client() as client:
             names = sorted(client.scan_iter("medley:painter:*"))
             texts = client.mget(names) if names else []

@@ -100,7 +100,7 @@ def transport_options(settings: Settings) -> dict[str, object]:
         "unacked_restore_throttle": 1,
         # A sweeper that is killed blocks the others this long (kombu: 300 s).
         "unacked_mutex_expire": max(1, min(15, int(settings.lease_s / 3))),
-        # Queues are served in the order they are given, interactive first.
+        # Queues are served in the order they are given.
         "queue_order_strategy": "priority",
         # One list a queue, so that its length is its LLEN.
         "priority_steps": [0],

@@ -27,7 +27,7 @@ class Settings(BaseSettings):
     s3_endpoint_url: str | None = Field(
         None, description="The S3 server, when it is not AWS. Credentials come from boto3's usual chain (AWS_*)."
     )
-    device: str = Field("auto", description="What paints: auto, cpu, cuda.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="What paints: auto, cpu, cuda.")
     processes: int = Field(
         0, ge=0, description="Painting processes of one worker; 0 means one per GPU, or one on the CPU."
     )

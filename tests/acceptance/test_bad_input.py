@@ -224,7 +224,7 @@ def test_a_name_belongs_to_its_arguments(farm: Cluster, medley: Medley) -> None:
 def test_a_batch_that_is_not_there_is_said_to_be(
     line: tuple[str, ...], farm: Cluster, data: Path, medley: Medley
 ) -> None:
-    medley(*line).refuses(2, "no batch 'NOPE'", farm.storage.url, "`medley status` lists")
+    medley(*line).refuses(2, "no batch 'NOPE'", farm.storage.root, "`medley status` lists")
     assert not (data / "out").exists()
 
 
@@ -415,7 +415,7 @@ def test_an_s3_that_does_not_serve_us_is_named_soon(
     server = replace(seaweedfs_server, **{name: text.format(closed=closed) for name, text in wrong.items()})
     for name, value in server.environment().items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("MEDLEY_STORAGE_URL", storage.url.replace("medley-test", bucket))
+    monkeypatch.setenv("MEDLEY_STORAGE_URL", storage.root.replace("medley-test", bucket))
     refusal = program(*SUBMIT)
     refusal.refuses(3, said, bucket, server.endpoint_url)
     assert "s3cret" not in refusal.err

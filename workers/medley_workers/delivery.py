@@ -5,8 +5,10 @@ An acknowledgement only ever follows an outcome in storage or a drop; whatever i
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from medley import keys
 from medley.batches import read_batch, read_result, write_outcome
@@ -29,6 +31,14 @@ class Desk:
     paint: Callable[[StyleTransfer, Batch], Result]
 
 
+class Failure(NamedTuple):
+    """Why a job failed, and in which attempt."""
+
+    kind: str
+    reason: str
+    attempts: int
+
+
 def deliver(desk: Desk, batch_name: BatchName, job: StyleTransfer) -> None:
     """Bring one job to its outcome.
 
@@ -49,43 +59,48 @@ def deliver(desk: Desk, batch_name: BatchName, job: StyleTransfer) -> None:
 
 
 def _attempt(desk: Desk, batch: Batch, job: StyleTransfer) -> Outcome:
-    """Paint, unless there is a result already or the job has ended too many workers; returns the outcome that stands.
+    """Reuse or paint, and write the outcome; returns it.
 
-    The attempt is counted before it begins, so that one which kills its worker counts. One that is given back
-    through no fault of the job's does not.
+    An attempt is counted before it begins, so that one which kills its worker counts. One that is given back through
+    no fault of the job's does not.
     """
-    ledger = desk.cluster.ledger
-    holder = ledger.painting(batch.name, within_s=desk.cluster.settings.lease_s).get(job.id)
+    ledger, settings = desk.cluster.ledger, desk.cluster.settings
+    # A lease that lapsed was last renewed longer ago than this, so a report that is younger is of a living painter.
+    holder = ledger.painting(batch.name, within_s=settings.lease_s - settings.lease_renew_s).get(job.id)
     if holder and holder.worker != desk.worker:
         raise JobHeld(f"{holder.worker} paints job {job.id}, as reported just now; it is asked for again later.")
     attempts = ledger.count_attempt(batch.name, job.id)
     try:
         outcome = _paint(desk, batch, job, attempts)
         write_outcome(desk.cluster.storage, outcome)
-    except (ServiceUnreachable, SystemExit):  # SystemExit: the worker is told to stop
-        ledger.give_back(batch.name, job.id)
+    except (ServiceUnreachable, ServiceRefused, SystemExit):  # SystemExit: the worker is told to stop
+        with suppress(MedleyError):  # Redis may be what is away; then the attempt stays counted
+            ledger.give_back(batch.name, job.id)
         raise
     return outcome
 
 
 def _paint(desk: Desk, batch: Batch, job: StyleTransfer, attempts: int) -> Outcome:
     """What comes of an attempt; nothing but a service that is away, or the end of the worker, is raised."""
+    most = desk.cluster.settings.attempts
     try:
         if result := read_result(desk.cluster.storage, job.id):
             return _done(batch, result, "reused", attempts=0)
-        if attempts > desk.cluster.settings.attempts:
+        if attempts > most:
             reason = f"It ended its worker {attempts - 1} times (MEDLEY_ATTEMPTS); it is not tried again."
-            return _failed(desk, batch, job, "poison", reason)
+            return _failed(desk, batch, job, Failure("poison", reason, attempts - 1))
         return _done(batch, desk.paint(job, batch), "painted", attempts)
     except ServiceUnreachable:
         raise
     except MedleyError as error:
-        if isinstance(error, ServiceRefused) and attempts < desk.cluster.settings.attempts:
-            raise  # rights and room may be mended meanwhile, but not for ever
-        return _failed(desk, batch, job, error.kind, str(error))
+        refused = isinstance(error, ServiceRefused)
+        if refused and desk.cluster.ledger.count_refusal(batch.name, job.id) < most:
+            raise  # rights and room may be mended meanwhile, but it is not painted for nothing for ever
+        return _failed(desk, batch, job, Failure(error.kind, str(error), attempts))
     except Exception as error:  # a mistake of ours must cost this job only, and be told
         log.exception("Job %s of %s failed.", job.id, batch.name)
-        return _failed(desk, batch, job, "bug", f"{type(error).__name__}: {error}. The worker's log has more.")
+        reason = f"{type(error).__name__}: {error}. The worker's log has more."
+        return _failed(desk, batch, job, Failure("bug", reason, attempts))
 
 
 def _note(desk: Desk, batch: Batch, job: StyleTransfer, status: Status) -> None:
@@ -124,15 +139,13 @@ def _done(batch: Batch, result: Result, kind: str, attempts: int) -> Outcome:
     )
 
 
-def _failed(desk: Desk, batch: Batch, job: StyleTransfer, kind: str, reason: str) -> Outcome:
+def _failed(desk: Desk, batch: Batch, job: StyleTransfer, failure: Failure) -> Outcome:
     return Outcome(
         job=job.id,
         batch=batch.name,
         status="failed",
-        kind=kind,
-        reason=reason,
-        attempts=desk.cluster.ledger.attempts(batch.name, job.id),
         worker=desk.worker,
         seconds=0,
         finished_at=datetime.now(UTC),
+        **failure._asdict(),
     )

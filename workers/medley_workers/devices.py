@@ -1,5 +1,7 @@
 """What paints: the device that torch uses, its name, and its many ways to say that its memory is full."""
 
+import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -8,18 +10,23 @@ import torch
 from medley.errors import OutOfMemory
 from medley.settings import Settings
 
+log = logging.getLogger(__name__)
+
+_SIGNS_OF_NO_ROOM = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
+"""What the CPU's allocator, CUDA, cuBLAS and cuDNN say, none of which has an exception of its own."""
+
 
 def choose_device(settings: Settings) -> torch.device:
     """What to paint on; MEDLEY_DEVICE=auto takes the GPU that this process was given, if there is one.
 
     On the CPU, the processes of one worker share the cores.
     """
-    name = settings.device
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cpu":
+    has_gpu = settings.device != "cpu" and torch.cuda.is_available()
+    if not has_gpu:
+        if os.environ.get("CUDA_VISIBLE_DEVICES"):  # set to the GPU that NVML showed us
+            log.warning("There is a GPU, but torch cannot use it (see `nvidia-smi`): painting on the CPU.")
         torch.set_num_threads(max(1, torch.get_num_threads() // max(1, settings.processes)))
-    return torch.device(name)
+    return torch.device("cuda" if has_gpu else "cpu")
 
 
 def device_name(device: torch.device) -> str:
@@ -39,10 +46,15 @@ def out_of_memory() -> Iterator[None]:
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise _no_room(error) from error
     except RuntimeError as error:
-        # The CPU's allocator has no exception of its own.
-        if "can't allocate memory" in str(error) or "not enough memory" in str(error):
+        if any(sign in str(error) for sign in _SIGNS_OF_NO_ROOM):
             raise _no_room(error) from error
         raise
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether the device will serve this process no more: after such an error, CUDA refuses everything."""
+    accelerator_error = getattr(torch, "AcceleratorError", None)  # torch 2.8 and later
+    return accelerator_error is not None and isinstance(error, accelerator_error)
 
 
 def _no_room(error: BaseException) -> OutOfMemory:

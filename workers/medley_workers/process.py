@@ -1,6 +1,7 @@
 """A painting process: what it owns from its start to its end, the network above all."""
 
 import logging
+import os
 import time
 from typing import TYPE_CHECKING
 
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-REPORT_EVERY_S = 0.5
-"""A person who watches sees steps advance; more often would cost Redis for nothing."""
-
 
 class PaintingProcess:
     """One of a worker's processes. torch is imported and the weights are read when the first job comes, once."""
@@ -34,16 +32,16 @@ class PaintingProcess:
         self._weights: Weights | None = None
         self._model_loads = 0
         self._jobs = 0
-        self._reported_at = 0.0
 
     def describe(self) -> Painter:
         """What the ledger is told of us."""
         device = str(self._studio.network.device) if self._studio else "unknown until the first job"
-        return Painter(name=self.name, device=device, model_loads=self._model_loads, jobs=self._jobs, at=time.time())
+        return Painter(name=self.name, device=device, model_loads=self._model_loads, jobs=self._jobs)
 
     def paint(self, job: StyleTransfer, batch: Batch) -> Result:
         """Paint a job and commit it; see :func:`medley_workers.painting.paint_job` for what it raises."""
         studio, load_s = self._load(batch.weights)
+        from medley_workers.devices import is_lost
         from medley_workers.painting import paint_job
 
         def look(step: "Step", loss: float | None) -> None:
@@ -51,7 +49,13 @@ class PaintingProcess:
             if loss is not None:
                 self._report(batch, job, step.index, loss)
 
-        result = paint_job(job, batch, studio, look, load_s)
+        try:
+            result = paint_job(job, batch, studio, look, load_s)
+        except Exception as error:
+            if not is_lost(error):
+                raise
+            log.exception("The GPU serves this process no more: it ends, and its job goes to another.")
+            os._exit(1)
         self._jobs += 1
         return result
 
@@ -59,10 +63,11 @@ class PaintingProcess:
         """The studio with these weights, and the seconds that loading them took: none but for the first job."""
         if self._studio is not None and self._weights == weights:
             return self._studio, 0.0
-        from medley_workers.codebook import find_weights, load_weights
+        from medley_workers.codebook import load_weights
         from medley_workers.devices import choose_device
         from medley_workers.painting import Studio
         from medley_workers.vgg import Network
+        from medley_workers.weights import find_weights
 
         started = time.monotonic()
         network = Network(load_weights(find_weights(weights)), choose_device(self.cluster.settings))

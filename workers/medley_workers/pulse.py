@@ -78,7 +78,8 @@ class Pulse(threading.Thread):
     def _renew(self, tag: str) -> None:
         silent_s = time.monotonic() - self._advanced_at
         if silent_s > self._settings.stall_s:
-            log.error("No step for %.0f s (MEDLEY_STALL_S): the lease is left to lapse.", silent_s)
+            log.error("No step for %.0f s (MEDLEY_STALL_S): this painter ends, and its job goes to another.", silent_s)
+            os._exit(1)
         elif not self._ledger.renew_lease(tag) and self._delivery_tag == tag:
             log.warning("The delivery is no longer held: Redis lost it, or it lapsed. The painting goes on.")
 

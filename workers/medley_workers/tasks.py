@@ -41,18 +41,26 @@ class PaintingTask(Task):
         """The process, with this delivery's lease renewed; whatever is raised inside gives the message back.
 
         Raises:
-            Reject: with requeue, after a wait with jitter, so that a service that is away is not asked without end.
+            Reject: with requeue, as often as a service is away, and MEDLEY_ATTEMPTS times for what is nobody's fault.
         """
         process = self.process
         with process.pulse.holding(self.request.properties["delivery_tag"]):
             try:
                 yield process
-            except Exception as error:
-                wait_s = process.cluster.settings.give_back_s * random.uniform(0.5, 1.5)  # noqa: S311  # jitter
-                expected = isinstance(error, (ServiceUnreachable, ServiceRefused, JobHeld))
-                log.warning("Given back in %.1f s: %s", wait_s, error, exc_info=None if expected else error)
-                time.sleep(wait_s)
+            except (ServiceUnreachable, ServiceRefused, JobHeld) as error:
+                self.wait(error)
                 raise Reject(str(error), requeue=True) from error
+            except Exception as error:  # a mistake of ours, or a record that only another version can read
+                log.exception("A message of %s could not be dealt with.", self.name)
+                self.wait(error)
+                times = process.cluster.ledger.count_trouble(self.request.id)
+                raise Reject(str(error), requeue=times < process.cluster.settings.attempts) from error
+
+    def wait(self, error: Exception) -> None:
+        """Wait before a message is given back, with jitter, so that a service that is away is not asked without end."""
+        wait_s = self.process.cluster.settings.give_back_s * random.uniform(0.5, 1.5)  # noqa: S311  # jitter
+        log.warning("Given back in %.1f s: %s", wait_s, error)
+        time.sleep(wait_s)
 
 
 @worker_process_init.connect
@@ -62,7 +70,7 @@ def open_process(sender: str, **_: Any) -> None:
         settings = Settings.load()
         index = current_process().index
         take_gpu(settings, index)
-        PaintingTask.process = PaintingProcess(settings, sender, index)
+        PaintingTask.process = PaintingProcess(settings, sender.removeprefix("celery@"), index)
         PaintingTask.process.pulse.start()
     except Exception:
         # Celery would go on without us, and such a process would fail every message that it takes.

@@ -72,8 +72,8 @@ def transfer(objective: Objective, start: Tensor, options: StyleTransferOptions)
             (image.grad,) = torch.autograd.grad(losses.total, image)
         losses = losses.detach()
         yield Step(index, losses, image.detach())
-        # Both optimisers want only the loss's value here, once: the gradient is there already.
-        optimizer.step(losses.total.item)
+        # The gradient is there already, and neither optimiser uses the value, for which it would wait for the device.
+        optimizer.step(lambda: 0.0)
     with torch.no_grad():
         yield Step(options.num_steps, objective(image), image.detach())
 

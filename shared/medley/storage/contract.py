@@ -13,7 +13,7 @@ _NO_KEY = re.compile(rf"(^|/)(\.\.?)?(/|\Z)|(^|/){re.escape(PART)}|[\\\0\ud800-\
 
 
 class Storage(Protocol):
-    """Objects (bytes) under keys (``a/b/c.png``), relative to :attr:`url`.
+    """Objects (bytes) under keys (``a/b/c.png``), relative to :attr:`root`.
 
     No key may be the folder of another (``a`` beside ``a/b``), as a file cannot be a folder.
 
@@ -23,7 +23,8 @@ class Storage(Protocol):
     that the server's name has).
     """
 
-    url: str
+    root: str
+    """The URL that was opened."""
 
     def put(self, key: str, data: bytes, content_type: str | None = None) -> None:
         """Store ``data``, over what was there; no reader ever sees half of it.
@@ -49,8 +50,10 @@ class Storage(Protocol):
             ObjectMissing: there is none.
         """
 
-    def get_file(self, key: str, path: Path) -> None:
+    def get_file(self, key: str, path: Path, *, link: bool = False) -> None:
         """As :meth:`get`, into a local file, which appears when it is whole; its folder is made.
+
+        With ``link``, it may be a hard link, where storage is a folder on the same file system.
 
         Raises:
             ObjectMissing: there is none.
@@ -82,7 +85,7 @@ class Storage(Protocol):
         A server that accepts connections and says nothing is given up as one that is down is.
         """
 
-    def link(self, key: str, expires_s: int = 3600) -> str:
+    def url(self, key: str, expires_s: int = 3600) -> str:
         """A URL at which a person can look at the object: ``file://``, or signed for ``expires_s`` (1..604,800)."""
 
 

@@ -28,9 +28,9 @@ class FolderStorage:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.url = folder.as_uri()
+        self.root = folder.as_uri()
         self._folder = folder
-        with os_errors(self.url):
+        with os_errors(self.root):
             folder.mkdir(parents=True, exist_ok=True)
 
     def put(self, key: str, data: bytes, content_type: str | None = None) -> None:  # noqa: ARG002  files have no type
@@ -57,14 +57,16 @@ class FolderStorage:
         with self._open(key) as file:
             return file.read()
 
-    def get_file(self, key: str, path: Path) -> None:
+    def get_file(self, key: str, path: Path, *, link: bool = False) -> None:
         """See :meth:`Storage.get_file`."""
+        if link and self._link(key, path):
+            return
         with self._open(key) as source, os_errors(str(path)), whole_file(path) as file:
             shutil.copyfileobj(source, file)
 
     def exists(self, key: str) -> bool:
         """See :meth:`Storage.exists`."""
-        with os_errors(self.url):
+        with os_errors(self.root):
             return self._path(key).is_file()
 
     def list(self, prefix: str = "") -> Iterator[str]:
@@ -74,45 +76,60 @@ class FolderStorage:
 
     def folders(self, prefix: str) -> Iterator[str]:
         """See :meth:`Storage.folders`."""
-        with os_errors(self.url):
+        with os_errors(self.root):
             names = _names(self._folder / checked_prefix(prefix))
         return (name.removesuffix("/") for name in names if name.endswith("/"))
 
     def delete(self, key: str) -> None:
         """See :meth:`Storage.delete`; the folders above it stay, as another process may be about to use them."""
-        with os_errors(self.url), suppress(*_MISSING):
+        with os_errors(self.root), suppress(*_MISSING):
             self._path(key).unlink()
 
     def check(self) -> None:
         """See :meth:`Storage.check`; writes a file without a name."""
-        with os_errors(self.url), tempfile.TemporaryFile(dir=self._folder) as file:
+        with os_errors(self.root), tempfile.TemporaryFile(dir=self._folder) as file:
             file.write(b"medley")
 
-    def link(self, key: str, expires_s: int = 3600) -> str:  # noqa: ARG002  a path does not expire
-        """See :meth:`Storage.link`."""
+    def url(self, key: str, expires_s: int = 3600) -> str:  # noqa: ARG002  a path does not expire
+        """See :meth:`Storage.url`."""
         return self._path(key).as_uri()
+
+    def _link(self, key: str, path: Path) -> bool:
+        """Hard-link an object; false where that cannot be: on another file system, or without an object."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(PART + secrets.token_hex(8))
+        try:
+            os.link(self._path(key), part)
+        except OSError:
+            return False
+        try:
+            with os_errors(str(path)):
+                part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)  # a rename over another link to the same file leaves both
+        return True
 
     def _path(self, key: str) -> Path:
         return self._folder / checked(key)
 
     @contextmanager
     def _new_file(self, key: str, publish: Callable[[Path, Path], None] = os.replace) -> Iterator[BinaryIO]:
-        with os_errors(self.url), whole_file(self._path(key), publish) as file:
+        with os_errors(self.root), whole_file(self._path(key), publish) as file:
             yield file
 
     @contextmanager
     def _open(self, key: str) -> Iterator[BinaryIO]:
-        with os_errors(self.url):
+        with os_errors(self.root):
             try:
                 file = self._path(key).open("rb")
             except _MISSING as error:
-                raise missing(self.url, key) from error
+                raise missing(self.root, key) from error
             with file:
                 yield file
 
     def _walk(self, folder: str, prefix: str) -> Iterator[str]:
         """The keys that begin with ``prefix`` in ``folder``, which is "" or ends in ``/``."""
-        with os_errors(self.url):
+        with os_errors(self.root):
             names = _names(self._folder / folder)
         for name in names:
             key = folder + name

@@ -30,15 +30,15 @@ class S3Storage:
     """Storage under a prefix of a bucket, with the credentials of boto3's usual chain."""
 
     def __init__(self, bucket: str, prefix: str, settings: Settings) -> None:
-        self.url = f"s3://{bucket}/{prefix}".rstrip("/")
+        self.root = f"s3://{bucket}/{prefix}".rstrip("/")
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
         self._settings = settings
-        self._place = self.url
+        self._place = self.root
         with self._errors():
             self._session = boto3.session.Session()
             self._client = self._connect(settings.read_timeout_s)
-        self._place = f"{self.url} at {self._client.meta.endpoint_url}"
+        self._place = f"{self.root} at {self._client.meta.endpoint_url}"
         self._probe_lock = threading.Lock()
         self._conditions_hold: bool | None = None
 
@@ -72,7 +72,7 @@ class S3Storage:
             data: bytes = self._client.get_object(**named)["Body"].read()
             return data
 
-    def get_file(self, key: str, path: Path) -> None:
+    def get_file(self, key: str, path: Path, *, link: bool = False) -> None:  # noqa: ARG002  a bucket has no links
         """See :meth:`Storage.get_file`."""
         named = self._object(key)
         with os_errors(str(path)), self._errors(key):
@@ -116,8 +116,8 @@ class S3Storage:
             client = self._connect(read_timeout_s=self._settings.connect_timeout_s)
             client.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix, MaxKeys=1)
 
-    def link(self, key: str, expires_s: int = 3600) -> str:
-        """See :meth:`Storage.link`."""
+    def url(self, key: str, expires_s: int = 3600) -> str:
+        """See :meth:`Storage.url`."""
         named = self._object(key)
         with self._errors(key):
             url: str = self._client.generate_presigned_url("get_object", Params=named, ExpiresIn=expires_s)
