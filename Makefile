@@ -11,6 +11,7 @@ STAMP := $(VENV)/.installed
 install: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
+	@echo "Installing into $(VENV): PyTorch and the rest, 6 GB, one to two minutes."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[worker,dashboard,dev]'
 	touch $@
@@ -19,7 +20,7 @@ $(STAMP): pyproject.toml constraints.txt
 demo: install
 	$(BIN)/medley samples demo/samples
 	$(BIN)/medley run --content demo/samples/contents --styles demo/samples/styles \
-		--pairs 6 --size 192 --num-steps 60 --frame-every 20 --out demo/out
+		--pairs 6 --sample-seed 2 --size 192 --num-steps 60 --frame-every 20 --out demo/out
 
 test: install
 	$(BIN)/python -m pytest -m "not soak"

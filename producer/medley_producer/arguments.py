@@ -16,6 +16,10 @@ from medley.records import Record
 R = TypeVar("R", bound=Record)
 
 
+class _HelpFormatter(RichHelpFormatter):
+    group_name_formatter = str  # as written, not in title case
+
+
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one sentence, as all errors do; argparse itself shows the usage, which fills a screen."""
 
@@ -28,7 +32,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="medley",
         description="A render farm for neural style transfer: paint photos in the styles of paintings, in bulk.",
-        formatter_class=RichHelpFormatter,
+        formatter_class=_HelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"medley {version('medley')}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -60,9 +64,10 @@ def record_from(record: type[R], args: argparse.Namespace, **fixed: Any) -> R:
 
 def _add_command(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(
-        name, help=text, description=text, formatter_class=RichHelpFormatter
+        name, help=text, description=text, formatter_class=_HelpFormatter
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
+    if name != "worker":
+        parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
     return parser
 
 

@@ -42,7 +42,8 @@ def run(args: Namespace) -> int:
     """The whole pipeline on this machine: a private Redis, a worker, and a folder."""
     started = time.monotonic()
     _require_painting()
-    signal.signal(signal.SIGTERM, _interrupt)
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, _interrupt)
     sampling, options = record_from(Sampling, args), record_from(StyleTransferOptions, args)
     settings, out = Settings.load(), Path(args.out)
     _require_apart(out, sampling)

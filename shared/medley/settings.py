@@ -60,6 +60,10 @@ class Settings(BaseSettings):
         5.0, gt=0, description="A worker whose clock is further from Redis's stops, as leases compare clocks."
     )
 
+    patience_s: float = Field(
+        300.0, ge=0, description="`--wait` and `--watch` bear this long with a service that is away."
+    )
+
     image_pixels: int = Field(
         200_000_000, gt=0, description="A picture with more pixels is refused before it is decoded (600 MB decoded)."
     )

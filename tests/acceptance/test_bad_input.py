@@ -124,6 +124,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "condition without a CSV": ("--where style=Cubism", "--where is about the rows of a CSV"),
     "no condition": ("-c table.csv --where Cubism", "write column=value"),
     "unknown layer": ("--style-layers block1_relu1 block7_conv1", "--style-layers: VGG-19 has no layer 'block7_conv1'"),
+    "a size that no device holds": ("--size 100000", "--size: Input should be less than or equal to 8192"),
     "negative size": ("--size -5", "--size: Input should be greater than 0"),
     "size in words": ("--size large", "--size: Input should be a valid integer"),
     "size too small for the layers": ("--size 12", "12 x 12 px is too small: the layers asked for need 16 px"),

@@ -53,7 +53,8 @@ def deliver(desk: Desk, batch_name: BatchName, job: StyleTransfer) -> None:
     status = _ended(desk.cluster.storage, batch, job)
     if status is None:
         outcome = _attempt(desk, batch, job)
-        log.info("Job %s of %s: %s, %s %s", job.id, batch.name, outcome.status, outcome.kind, outcome.reason)
+        told = outcome.reason or f"{outcome.seconds:.1f} s, loss {outcome.loss:,.0f}"
+        log.info("%s (job %s of %s): %s, %s", job.names, job.id, batch.name, outcome.kind, told)
         status = outcome.status
     _note(desk, batch, job, status)
 

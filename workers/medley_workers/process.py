@@ -32,6 +32,7 @@ class PaintingProcess:
         self._weights: Weights | None = None
         self._model_loads = 0
         self._jobs = 0
+        self._heard = True
 
     def describe(self) -> Painter:
         """What the ledger is told of us."""
@@ -41,6 +42,7 @@ class PaintingProcess:
     def paint(self, job: StyleTransfer, batch: Batch) -> Result:
         """Paint a job and commit it; see :func:`medley_workers.painting.paint_job` for what it raises."""
         studio, load_s = self._load(batch.weights)
+        log.info("Painting %s (job %s of %s).", job.names, job.id, batch.name)
         from medley_workers.devices import is_lost
         from medley_workers.painting import paint_job
 
@@ -86,8 +88,11 @@ class PaintingProcess:
         progress = Progress(step=step, steps=batch.options.num_steps, loss=loss, worker=self.name, at=time.time())
         try:
             self.cluster.ledger.report(batch.name, job.id, progress)
+            self._heard = True
         except MedleyError as error:
-            log.warning("Progress not reported: %s", error)
+            if self._heard:  # said once, and not twice a second
+                log.warning("Progress is not reported until Redis is back: %s", error)
+            self._heard = False
 
     def _greet(self) -> None:
         try:

@@ -66,6 +66,10 @@ class PaintingTask(Task):
 @worker_process_init.connect
 def open_process(sender: str, **_: Any) -> None:
     """Make what this painting process owns, and start its pulse; torch must not be needed for that."""
+    # We say why a message is given back; Celery would add a page of tracebacks each time.
+    logging.getLogger("celery.app.trace").addFilter(
+        lambda record: getattr(record, "data", {}).get("description") != "rejected"
+    )
     try:
         settings = Settings.load()
         index = current_process().index
