@@ -54,8 +54,8 @@ def lay_out(storage: Storage, batch: Batch, folder: Path) -> int:
         ServiceUnreachable, ServiceRefused: what was fetched stays; doing it again goes on.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    done = list_outcomes(storage, batch.name).done
-    wanted = [(job, name) for job, name in titles(storage, batch) if job in done]
+    outcomes = list_outcomes(storage, batch.name)
+    wanted = [(job, name) for job, name in titles(storage, batch) if job in outcomes.done]
 
     def place(item: tuple[JobId, str]) -> int:
         result = read_result(storage, item[0])
@@ -66,9 +66,12 @@ def lay_out(storage: Storage, batch: Batch, folder: Path) -> int:
 
     with ThreadPoolExecutor(FETCHES_AT_ONCE) as threads:
         placed = sum(threads.map(place, wanted))
-    for key in (keys.contact_sheet(batch.name), keys.failures(batch.name)):
-        if storage.exists(key):
-            storage.get_file(key, folder / PurePosixPath(key).name, link=True)
+    if storage.exists(keys.finished(batch.name)):
+        storage.get_file(keys.contact_sheet(batch.name), folder / "contact_sheet.jpg", link=True)
+        if batch.skipped or outcomes.failed:
+            storage.get_file(keys.failures(batch.name), folder / "failures.jsonl", link=True)
+        else:
+            (folder / "failures.jsonl").unlink(missing_ok=True)  # of an earlier run
     return placed
 
 

@@ -117,10 +117,21 @@ def test_pictures_of_a_folder_are_linked_however_often(folder_storage: Storage, 
     stored = tmp_path / "storage" / keys.pastiche(done.id, "token")
     assert (out / f"{name}.png").samefile(stored)
     store_result(folder_storage, waiting)
-    folder_storage.put(keys.contact_sheet("night"), b"sheet")
-    folder_storage.put(keys.failures("night"), b"")
+    for key in (keys.contact_sheet("night"), keys.failures("night"), keys.finished("night")):
+        folder_storage.put(key, b"")
     assert lay_out(folder_storage, batch, out) == 2
-    assert files(out) >= {"later--1.png", "contact_sheet.jpg", "failures.jsonl"}
+    assert files(out) >= {"later--1.png", "contact_sheet.jpg"}
+    assert not (out / "failures.jsonl").exists()
+
+
+def test_what_failed_is_listed_where_something_did(folder_storage: Storage, tmp_path: Path) -> None:
+    job = make_job("a.jpg", "b.jpg")
+    batch = store_batch(folder_storage, tmp_path, [job])
+    for key in (keys.contact_sheet("night"), keys.failures("night"), keys.finished("night")):
+        folder_storage.put(key, b"")
+    folder_storage.put(keys.outcome("night", job.id, "failed"), b"")
+    lay_out(folder_storage, batch, tmp_path / "out")
+    assert files(tmp_path / "out") == {"contact_sheet.jpg", "failures.jsonl"}
 
 
 def test_what_lies_in_the_way_is_replaced_and_the_storage_stays_as_it_is(
