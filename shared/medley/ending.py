@@ -32,7 +32,7 @@ THUMBNAIL_PX = 480
 def finish_batch(storage: Storage, settings: Settings, name: BatchName, advance: Callable[[], None]) -> bool:
     """Make what a batch ends with; false if jobs are still missing, or the batch is gone.
 
-    ``advance`` is called as the work goes on.
+    ``advance`` is called as the work goes on, so that a long one is not taken for a hung one.
 
     Outcomes may still change while this works (a failed job that a twin then did), so they are listed again at the
     end, and everything is made again if they differ from what finished.json names.
@@ -43,17 +43,8 @@ def finish_batch(storage: Storage, settings: Settings, name: BatchName, advance:
         return False
     outcomes = list_outcomes(storage, name)
     while len(outcomes.all) >= batch.jobs:
-        digest = _digest(outcomes)
-        if not _is_finished(storage, name, digest):
-            storage.put(keys.failures(name), _failures(storage, batch, outcomes, advance), "application/jsonl")
-            jobs = _advancing(_chosen(storage, batch), advance)
-            sheet = contact_sheet(_cells(storage, settings, outcomes, jobs), limit=SHEET_CELLS)
-            storage.put(keys.contact_sheet(name), sheet, "image/jpeg")
-            finished = Finished(
-                batch=name, done=len(outcomes.done), failed=len(outcomes.failed), outcomes=digest,
-                finished_at=datetime.now(UTC),
-            )  # fmt: skip
-            storage.put(keys.finished(name), finished.json_bytes(), "application/json")
+        if not _is_finished(storage, name, outcomes):
+            _make(storage, settings, batch, outcomes, advance)
         again = list_outcomes(storage, name)
         if again == outcomes:
             storage.delete(keys.open_batch(name))
@@ -63,14 +54,30 @@ def finish_batch(storage: Storage, settings: Settings, name: BatchName, advance:
     return False
 
 
+def _make(storage: Storage, settings: Settings, batch: Batch, outcomes: Outcomes, advance: Callable[[], None]) -> None:
+    """Make everything from these outcomes; finished.json comes last, and names them."""
+    storage.put(keys.failures(batch.name), _failures(storage, batch, outcomes, advance), "application/jsonl")
+    jobs = _advancing(_chosen(storage, batch), advance)
+    sheet = contact_sheet(_cells(storage, settings, outcomes, jobs), limit=SHEET_CELLS)
+    storage.put(keys.contact_sheet(batch.name), sheet, "image/jpeg")
+    finished = Finished(
+        batch=batch.name,
+        done=len(outcomes.done),
+        failed=len(outcomes.failed),
+        outcomes=_digest(outcomes),
+        finished_at=datetime.now(UTC),
+    )
+    storage.put(keys.finished(batch.name), finished.json_bytes(), "application/json")
+
+
 def _digest(outcomes: Outcomes) -> str:
     text = "\n".join([*sorted(outcomes.done), "failed", *sorted(outcomes.failed)])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _is_finished(storage: Storage, name: BatchName, digest: str) -> bool:
+def _is_finished(storage: Storage, name: BatchName, outcomes: Outcomes) -> bool:
     try:
-        return Finished.from_json(storage.get(keys.finished(name))).outcomes == digest
+        return Finished.from_json(storage.get(keys.finished(name))).outcomes == _digest(outcomes)
     except ObjectMissing:
         return False
 

