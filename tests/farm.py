@@ -24,6 +24,14 @@ FINISHES_WITHIN_S = 90.0
 """Two cold workers import torch side by side on two slow cores before the first step."""
 
 
+def command_line(process: psutil.Process) -> str:
+    """The command line of a process; nothing of one that has ended meanwhile."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
 class Worker:
     """A worker program, and its log."""
 
@@ -41,7 +49,7 @@ class Worker:
 
     def painters(self) -> list[psutil.Process]:
         """The painting processes; Python's resource tracker, which each spawning process has, is none."""
-        return [p for p in self.parent.children() if "spawn_main" in " ".join(p.cmdline())]
+        return [p for p in self.parent.children() if "spawn_main" in command_line(p)]
 
     def kill(self) -> None:
         """What a lost machine does: all of its processes are gone at once."""

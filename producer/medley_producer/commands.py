@@ -43,7 +43,8 @@ def run(args: Namespace) -> int:
     started = time.monotonic()
     _require_painting()
     for ending in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(ending, _interrupt)
+        if signal.getsignal(ending) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(ending, _interrupt)
     sampling, options = record_from(Sampling, args), record_from(StyleTransferOptions, args)
     settings, out = Settings.load(), Path(args.out)
     _require_apart(out, sampling)
@@ -52,8 +53,10 @@ def run(args: Namespace) -> int:
     state = out.absolute() / ".medley"
     with only_one(state), private_redis() as redis_url:
         storage_url = (state / "storage").as_uri()
-        # No grace: what a worker of this machine has not finished, the next run paints.
-        local = settings.model_copy(update={"redis_url": redis_url, "storage_url": storage_url, "grace_s": 0.0})
+        # No grace: what a worker of this machine has not finished, the next run paints. No patience: a private Redis
+        # that is gone does not come back.
+        ours = {"redis_url": redis_url, "storage_url": storage_url, "grace_s": 0.0, "patience_s": 0.0}
+        local = settings.model_copy(update=ours)
         cluster = _reach(local)
         status = _paint_here(cluster, request, pools, out, log=state / "worker.log")
         tell_end(args, cluster, status, time.monotonic() - started, out)

@@ -70,8 +70,6 @@ def lay_out(storage: Storage, batch: Batch, folder: Path) -> int:
         storage.get_file(keys.contact_sheet(batch.name), folder / "contact_sheet.jpg", link=True)
         if batch.skipped or outcomes.failed:
             storage.get_file(keys.failures(batch.name), folder / "failures.jsonl", link=True)
-        else:
-            (folder / "failures.jsonl").unlink(missing_ok=True)  # of an earlier run
     return placed
 
 

@@ -78,7 +78,7 @@ def _digest(outcomes: Outcomes) -> str:
 def _is_finished(storage: Storage, name: BatchName, outcomes: Outcomes) -> bool:
     try:
         return Finished.from_json(storage.get(keys.finished(name))).outcomes == _digest(outcomes)
-    except ObjectMissing:
+    except (ObjectMissing, UsageError):  # none, or one that another version wrote
         return False
 
 

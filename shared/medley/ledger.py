@@ -82,7 +82,7 @@ class Ledger:
         """Hold a batch against others who would enqueue it; yields what to call now and then to go on holding it.
 
         Raises:
-            BatchBusy: another one holds it for longer than :data:`WAITS_S`.
+            BatchBusy: another one holds it for longer than :data:`WAITS_S`; or we were too slow to go on.
         """
         lock = self._redis.lock(_key(batch, "lock"), timeout=ENQUEUING_S, blocking_timeout=WAITS_S)
         with self._client():
@@ -105,15 +105,18 @@ class Ledger:
     def forget(self, batch: BatchName) -> None:
         """Drop all that is known under a name, which is to be another batch's now."""
         with self._client() as client:
-            client.delete(
-                *(_key(batch, what) for what in ("enqueued", "attempts", "refusals", "painting", "done", "failed"))
-            )
+            client.delete(*(_key(batch, what) for what in _OF_A_BATCH))
 
     # Enqueued
 
     def add_enqueued(self, batch: BatchName, jobs: Iterable[JobId]) -> None:
         """Note that messages for these jobs are out."""
         self._add(_key(batch, "enqueued"), jobs)
+
+    def remove_enqueued(self, batch: BatchName, jobs: Iterable[JobId]) -> None:
+        """Note that these jobs' messages were dropped, so that they may be enqueued again."""
+        with self._client() as client:
+            client.srem(_key(batch, "enqueued"), *jobs)
 
     def which_enqueued(self, batch: BatchName, jobs: list[JobId]) -> set[JobId]:
         """Which of these jobs have a message out, as far as is known."""
@@ -143,6 +146,11 @@ class Ledger:
             pipe.hincrby(_key(batch, "refusals"), job, 1)
             pipe.expire(_key(batch, "refusals"), KEPT_S)
             return int(pipe.execute()[0])
+
+    def refusals(self, batch: BatchName, job: JobId) -> int:
+        """How often a service refused what this job needs."""
+        with self._client() as client:
+            return int(client.hget(_key(batch, "refusals"), job) or 0)
 
     def count_trouble(self, message: str) -> int:
         """Count that a message could not be dealt with at all; returns how many times that makes."""

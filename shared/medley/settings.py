@@ -47,12 +47,14 @@ class Settings(BaseSettings):
         10.0, gt=0, description="A painter renews its lease this often, four times before it would run out."
     )
     stall_s: float = Field(
-        300.0, gt=0, description="A painter whose steps stop advancing this long no longer renews its lease."
+        300.0, gt=0, description="A painter whose steps stop advancing this long is ended, and its job goes to another."
     )
     grace_s: float = Field(
         20.0, ge=0, description="After SIGTERM a worker may go on this long; then its jobs are given back."
     )
-    attempts: int = Field(3, ge=1, description="A job that ended its worker this often is listed as failed.")
+    attempts: int = Field(
+        3, ge=1, description="A job that ended its worker, or was refused by storage, this often has failed."
+    )
     give_back_s: float = Field(
         5.0, ge=0, description="A job whose storage is away waits about this long before it is given back."
     )

@@ -128,6 +128,17 @@ def test_a_storage_that_keeps_refusing_fails_the_job(cluster: Cluster, batch: Ba
     assert (outcome.kind, outcome.reason) == ("storage", "The disk is full.")
 
 
+def test_nothing_is_painted_for_ever_for_a_storage_that_takes_nothing(
+    cluster: Cluster, batch: Batch, job: StyleTransfer, tmp_path: Path
+) -> None:
+    (tmp_path / "storage" / keys.outcomes(batch.name)).write_text("a file where outcomes must lie")
+    painter = Painter(cluster, StorageRefused("The disk is full."))
+    for _ in range(10):
+        with pytest.raises(StorageRefused):
+            deliver(painter.desk, batch.name, job)
+    assert painter.paintings == cluster.settings.attempts
+
+
 def test_a_storage_that_refused_for_a_while_costs_nothing(cluster: Cluster, batch: Batch, job: StyleTransfer) -> None:
     for _ in range(cluster.settings.attempts - 1):
         with pytest.raises(StorageRefused):

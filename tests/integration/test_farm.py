@@ -195,6 +195,17 @@ def test_a_redis_that_lost_everything_costs_one_more_submit(tmp_path: Path, data
         server.stop()
 
 
+def test_a_message_that_cannot_be_dealt_with_is_dropped_and_can_be_sent_again(farm: Farm, dataset: Path) -> None:
+    batch = farm.submit("future", dataset, pairs=1)
+    known = farm.cluster.storage.get(keys.batch(batch.name))
+    farm.cluster.storage.put(keys.batch(batch.name), b'{"from": "another version"}')
+    worker = farm.start_worker()
+    wait_until(lambda: "The message is dropped" in worker.log.read_text(), 60, f"the drop; {farm.told()}")
+    farm.cluster.storage.put(keys.batch(batch.name), known)
+    assert farm.submit("future", dataset, pairs=1) == batch
+    assert len(farm.await_end(batch)) == 1
+
+
 def test_one_bad_picture_fails_its_own_jobs_only(farm: Farm, dataset: Path) -> None:
     whole = (dataset / "contents" / "photo0.jpg").read_bytes()
     (dataset / "contents" / "broken.jpg").write_bytes(whole[: len(whole) // 2])

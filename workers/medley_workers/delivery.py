@@ -90,6 +90,9 @@ def _paint(desk: Desk, batch: Batch, job: StyleTransfer, attempts: int) -> Outco
         if attempts > most:
             reason = f"It ended its worker {attempts - 1} times (MEDLEY_ATTEMPTS); it is not tried again."
             return _failed(desk, batch, job, Failure("poison", reason, attempts - 1))
+        if desk.cluster.ledger.refusals(batch.name, job.id) >= most:  # nor is this outcome taken, perhaps, as yet
+            reason = f"Storage refused its files {most} times (MEDLEY_ATTEMPTS). The worker's log has the reasons."
+            return _failed(desk, batch, job, Failure("storage", reason, attempts))
         return _done(batch, desk.paint(job, batch), "painted", attempts)
     except ServiceUnreachable:
         raise

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-from medley.errors import OutOfMemory
+from medley.errors import OutOfMemory, ServiceUnreachable
 from medley.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -20,8 +20,13 @@ def choose_device(settings: Settings) -> torch.device:
     """What to paint on; MEDLEY_DEVICE=auto takes the GPU that this process was given, if there is one.
 
     On the CPU, the processes of one worker share the cores.
+
+    Raises:
+        ServiceUnreachable: MEDLEY_DEVICE is cuda and torch cannot use a GPU; jobs must go to other workers.
     """
     has_gpu = settings.device != "cpu" and torch.cuda.is_available()
+    if settings.device == "cuda" and not has_gpu:
+        raise ServiceUnreachable("torch cannot use the GPU that is here (see `nvidia-smi`), and MEDLEY_DEVICE is cuda.")
     if not has_gpu:
         if os.environ.get("CUDA_VISIBLE_DEVICES"):  # set to the GPU that NVML showed us
             log.warning("There is a GPU, but torch cannot use it (see `nvidia-smi`): painting on the CPU.")

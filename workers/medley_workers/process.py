@@ -41,7 +41,6 @@ class PaintingProcess:
 
     def paint(self, job: StyleTransfer, batch: Batch) -> Result:
         """Paint a job and commit it; see :func:`medley_workers.painting.paint_job` for what it raises."""
-        studio, load_s = self._load(batch.weights)
         log.info("Painting %s (job %s of %s).", job.names, job.id, batch.name)
         from medley_workers.devices import is_lost
         from medley_workers.painting import paint_job
@@ -52,6 +51,7 @@ class PaintingProcess:
                 self._report(batch, job, step.index, loss)
 
         try:
+            studio, load_s = self._load(batch.weights)
             result = paint_job(job, batch, studio, look, load_s)
         except Exception as error:
             if not is_lost(error):

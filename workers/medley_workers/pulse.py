@@ -47,7 +47,7 @@ class Pulse(threading.Thread):
             self._delivery_tag = None
 
     def advance(self) -> None:
-        """Say that a step was made; a painter that says nothing for MEDLEY_STALL_S loses its lease."""
+        """Say that a step was made; a painter that says nothing for MEDLEY_STALL_S is ended."""
         self._advanced_at = time.monotonic()
 
     def run(self) -> None:

@@ -4,7 +4,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -15,7 +15,7 @@ from celery.signals import worker_process_init
 from pydantic import ValidationError
 
 from medley.ending import finish_batch
-from medley.errors import JobHeld, ServiceRefused, ServiceUnreachable
+from medley.errors import JobHeld, MedleyError, ServiceRefused, ServiceUnreachable
 from medley.jobs import StyleTransfer
 from medley.queue import FINISH, PAINT
 from medley.settings import Settings
@@ -37,11 +37,14 @@ class PaintingTask(Task):
     process: ClassVar[PaintingProcess]
 
     @contextmanager
-    def held(self) -> Iterator[PaintingProcess]:
-        """The process, with this delivery's lease renewed; whatever is raised inside gives the message back.
+    def held(self, on_drop: Callable[[], None] = lambda: None) -> Iterator[PaintingProcess]:
+        """The process, with this delivery's lease renewed; what is raised inside gives the message back.
+
+        That is so without end while a service is away, and MEDLEY_ATTEMPTS times for what nothing else explains (a
+        record that only another version can read). Then the message is dropped, and ``on_drop`` is called.
 
         Raises:
-            Reject: with requeue, as often as a service is away, and MEDLEY_ATTEMPTS times for what is nobody's fault.
+            Reject: as told.
         """
         process = self.process
         with process.pulse.holding(self.request.properties["delivery_tag"]):
@@ -50,17 +53,30 @@ class PaintingTask(Task):
             except (ServiceUnreachable, ServiceRefused, JobHeld) as error:
                 self.wait(error)
                 raise Reject(str(error), requeue=True) from error
-            except Exception as error:  # a mistake of ours, or a record that only another version can read
+            except Exception as error:
                 log.exception("A message of %s could not be dealt with.", self.name)
                 self.wait(error)
-                times = process.cluster.ledger.count_trouble(self.request.id)
-                raise Reject(str(error), requeue=times < process.cluster.settings.attempts) from error
+                raise Reject(str(error), requeue=not self._dropped(on_drop)) from error
 
     def wait(self, error: Exception) -> None:
         """Wait before a message is given back, with jitter, so that a service that is away is not asked without end."""
         wait_s = self.process.cluster.settings.give_back_s * random.uniform(0.5, 1.5)  # noqa: S311  # jitter
         log.warning("Given back in %.1f s: %s", wait_s, error)
         time.sleep(wait_s)
+        self.process.pulse.advance()
+
+    def _dropped(self, on_drop: Callable[[], None]) -> bool:
+        """Drop a message that was troublesome too often; false if it was not yet, or Redis cannot tell."""
+        cluster = self.process.cluster
+        try:
+            if cluster.ledger.count_trouble(self.request.id) < cluster.settings.attempts:
+                return False
+            on_drop()
+        except MedleyError as error:
+            log.warning("Not dropped, as Redis does not serve us: %s", error)
+            return False
+        log.error("The message is dropped; once its trouble is mended, submit the batch again.")
+        return True
 
 
 @worker_process_init.connect
@@ -86,7 +102,8 @@ def open_process(sender: str, **_: Any) -> None:
 @shared_task(bind=True, base=PaintingTask, name=PAINT)
 def paint(self: PaintingTask, batch: str, jobs: list[dict[str, Any]]) -> None:
     """Bring these jobs of a batch to their outcomes."""
-    with self.held() as process:
+    ids = [str(message.get("id")) for message in jobs]
+    with self.held(on_drop=lambda: self.process.cluster.ledger.remove_enqueued(batch, ids)) as process:
         for message in jobs:
             try:
                 job = StyleTransfer.model_validate(message)

@@ -96,8 +96,9 @@ class FolderStorage:
 
     def _link(self, key: str, path: Path) -> bool:
         """Hard-link an object; false where that cannot be: on another file system, or without an object."""
-        path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(PART + secrets.token_hex(8))
+        with os_errors(str(path)):
+            path.parent.mkdir(parents=True, exist_ok=True)
         try:
             os.link(self._path(key), part)
         except OSError:
