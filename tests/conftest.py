@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from medley.cluster import Cluster
+from medley.settings import Settings
 from medley_producer.local import private_redis
 
 pytest_plugins = ["fixtures_s3"]
@@ -45,6 +47,12 @@ def redis_url() -> Iterator[str]:
     """An empty Redis for one test."""
     with private_redis() as url:
         yield url
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, redis_url: str) -> Cluster:
+    """A Redis and a folder, at the default settings; a module whose tests need other ones has its own."""
+    return Cluster.open(Settings(redis_url=redis_url, storage_url=(tmp_path / "storage").as_uri()))
 
 
 def draw_picture(path: Path, seed: int, size: tuple[int, int] = (96, 72)) -> Path:

@@ -128,10 +128,7 @@ class Ledger:
 
     def count_attempt(self, batch: BatchName, job: JobId) -> int:
         """Count one more attempt; returns how many that makes."""
-        with self._client() as client, client.pipeline() as pipe:
-            pipe.hincrby(_key(batch, "attempts"), job, 1)
-            pipe.expire(_key(batch, "attempts"), KEPT_S)
-            return int(pipe.execute()[0])
+        return self._count(_key(batch, "attempts"), job)
 
     def give_back(self, batch: BatchName, job: JobId) -> None:
         """Take an attempt back, as the job is given back through no fault of its own, and is painted no more."""
@@ -142,10 +139,7 @@ class Ledger:
 
     def count_refusal(self, batch: BatchName, job: JobId) -> int:
         """Count that a service refused what this job needs; returns how many times that makes."""
-        with self._client() as client, client.pipeline() as pipe:
-            pipe.hincrby(_key(batch, "refusals"), job, 1)
-            pipe.expire(_key(batch, "refusals"), KEPT_S)
-            return int(pipe.execute()[0])
+        return self._count(_key(batch, "refusals"), job)
 
     def refusals(self, batch: BatchName, job: JobId) -> int:
         """How often a service refused what this job needs."""
@@ -154,11 +148,7 @@ class Ledger:
 
     def count_trouble(self, message: str) -> int:
         """Count that a message could not be dealt with at all; returns how many times that makes."""
-        key = f"medley:trouble:{message}"
-        with self._client() as client, client.pipeline() as pipe:
-            pipe.incr(key)
-            pipe.expire(key, KEPT_S)
-            return int(pipe.execute()[0])
+        return self._count("medley:trouble", message)
 
     # Painting
 
@@ -241,6 +231,12 @@ class Ledger:
         with self._client() as client:
             client.zadd(UNACKED_INDEX, {delivery_tag: time.time()}, xx=True)
             return client.zscore(UNACKED_INDEX, delivery_tag) is not None
+
+    def _count(self, key: str, what: str) -> int:
+        with self._client() as client, client.pipeline() as pipe:
+            pipe.hincrby(key, what, 1)
+            pipe.expire(key, KEPT_S)
+            return int(pipe.execute()[0])
 
     def _add(self, key: str, jobs: Iterable[JobId]) -> None:
         members = list(jobs)

@@ -21,11 +21,6 @@ from medley_workers.delivery import Desk, deliver
 
 
 @pytest.fixture
-def cluster(tmp_path: Path, redis_url: str) -> Cluster:
-    return Cluster.open(Settings(redis_url=redis_url, storage_url=(tmp_path / "storage").as_uri()))
-
-
-@pytest.fixture
 def batch(cluster: Cluster, dataset: Path) -> Batch:
     sampling = Sampling(content=(str(dataset / "contents"),), styles=(str(dataset / "styles"),), pairs=2)
     return submit(cluster, Request("b", sampling, StyleTransferOptions()), "bulk", lambda *_: None).batch

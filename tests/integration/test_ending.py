@@ -13,13 +13,7 @@ from medley.cluster import Cluster
 from medley.ending import finish_batch
 from medley.errors import BatchBusy
 from medley.jobs import Batch, Outcome, Sampling, Status, StyleTransferOptions
-from medley.settings import Settings
 from medley_producer.submit import Request, submit
-
-
-@pytest.fixture
-def cluster(tmp_path: Path, redis_url: str) -> Cluster:
-    return Cluster.open(Settings(redis_url=redis_url, storage_url=(tmp_path / "storage").as_uri()))
 
 
 @pytest.fixture
