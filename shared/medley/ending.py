@@ -12,7 +12,7 @@ from PIL import Image
 
 from medley import keys
 from medley.batches import Outcomes, list_outcomes, read_batch, read_manifest, read_outcome, read_result
-from medley.errors import ImageError, ObjectMissing, UsageError
+from medley.errors import ImageError, ObjectMissing, StorageRefused, UsageError
 from medley.jobs import Batch, Finished, Picture, Result, StyleTransfer
 from medley.media.images import open_picture
 from medley.media.sheet import Cell, contact_sheet
@@ -59,7 +59,10 @@ def _make(storage: Storage, settings: Settings, batch: Batch, outcomes: Outcomes
     storage.put(keys.failures(batch.name), _failures(storage, batch, outcomes, advance), "application/jsonl")
     jobs = _advancing(_chosen(storage, batch), advance)
     sheet = contact_sheet(_cells(storage, settings, outcomes, jobs), limit=SHEET_CELLS)
-    storage.put(keys.contact_sheet(batch.name), sheet, "image/jpeg")
+    try:
+        storage.put(keys.contact_sheet(batch.name), sheet, "image/jpeg")
+    except StorageRefused as error:  # a full disk may yet take what says so
+        log.warning("Batch %s ends without its contact sheet: %s", batch.name, error)
     finished = Finished(
         batch=batch.name,
         done=len(outcomes.done),
@@ -142,7 +145,8 @@ def _caption(picture: Picture) -> str:
 def _thumbnail(storage: Storage, settings: Settings, key: str) -> Image.Image | None:
     """A small copy of a picture; None if it cannot be read, which then is why its job failed."""
     try:
-        picture = open_picture(storage.get(key), settings, key)
+        any_size = settings.model_copy(update={"image_side": 1})  # a result may be smaller than what it is made from
+        picture = open_picture(storage.get(key), any_size, key)
     except (ImageError, ObjectMissing):
         return None
     picture.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))

@@ -67,9 +67,19 @@ class Settings(BaseSettings):
     )
 
     image_pixels: int = Field(
-        200_000_000, gt=0, description="A picture with more pixels is refused before it is decoded (600 MB decoded)."
+        100_000_000,
+        gt=0,
+        description="A picture with more pixels is refused before it is decoded; a TIFF, WebP, AVIF, HEIC or "
+        "progressive JPEG, whose decoders take more memory, with half as many. The defaults keep below 1 GB.",
     )
-    image_bytes: int = Field(500_000_000, gt=0, description="A file with more bytes is refused before it is read.")
+    image_bytes: int = Field(
+        150_000_000,
+        gt=0,
+        description="A file with more bytes is refused before it is read; a WebP, AVIF or HEIC with half as many.",
+    )
+    image_side: int = Field(
+        32, ge=1, description="A picture with a shorter side (px) is refused: the deep layers see nothing of it."
+    )
     frames_waiting: int = Field(
         4, ge=1, description="Frames that may wait for storage before painting waits for them (bounds memory)."
     )

@@ -2,37 +2,35 @@
 
 import contextlib
 import io
+import re
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
-from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageFile, PngImagePlugin, UnidentifiedImageError
 
 from medley.errors import ImageError, MedleyError, OutOfMemory
+from medley.media import png
+from medley.media.colours import NO_RANGE, to_srgb
+from medley.media.formats import EXTENSIONS, CountedFile, open_header
+from medley.media.orientation import turned_size
 from medley.settings import Settings
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-EXTENSIONS = {
-    "JPEG": "jpg",
-    "MPO": "jpg",  # a JPEG with further ones behind it, as phones write them; Pillow's JPEG reader finds them
-    "PNG": "png",
-    "WEBP": "webp",
-    "GIF": "gif",
-    "BMP": "bmp",
-    "TIFF": "tiff",
-    "AVIF": "avif",
-}
-"""The formats that are read, by Pillow's names, and the extension each one has in storage."""
-
-_READERS = tuple(name for name in EXTENSIONS if name != "MPO")
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+"""Control characters, ends of lines, and what turns the direction of writing round."""
 
 
 class Probe(NamedTuple):
-    """What a picture's header says; ``ext`` is that of the bytes' format, whatever the file's name; sizes in px."""
+    """What a picture's header says.
+
+    ``ext`` is that of the bytes' format, whatever the file's name; width and height are those of the picture the
+    right way up, in px.
+    """
 
     ext: str
     width: int
@@ -43,29 +41,32 @@ def probe(path: Path, settings: Settings) -> Probe:
     """Read a picture's header, and no pixel.
 
     Raises:
-        ImageError: not a regular file, empty, over ``settings.image_bytes`` or ``settings.image_pixels``, or not a
-            picture in one of the formats that are read.
+        ImageError: not a regular file, empty, not a picture in one of the formats that are read (or in one whose
+            decoder is not installed), of samples that have no known range, or over a limit: ``settings.image_bytes``,
+            ``image_pixels``, ``image_side``.
         OutOfMemory: this machine has no room even for the header now.
     """
-    name = path.name.encode(errors="surrogateescape").decode(errors="replace")  # names on disk need not be Unicode
+    name = shown(path.name)
     with _image_errors(name):
-        _check_file(path, settings, name)
-        with _open(path, settings, name) as picture:
-            return Probe(EXTENSIONS[picture.format or ""], *picture.size)
+        size = _file_size(path, settings, name)
+        with path.open("rb") as file, _open(file, size, settings, name) as (picture, turn):
+            return Probe(EXTENSIONS[picture.format or ""], *turned_size(picture.size, turn))
 
 
 def open_picture(data: bytes, settings: Settings, name: str) -> Image.Image:
-    """Decode a picture whole, as RGB; of an animation, the first frame. ``name`` is what messages call it.
+    """Decode a picture whole, as people see it: RGB in sRGB, upright, over white; of an animation, the first frame.
+
+    ``name`` is what messages call it. A picture at the limits that settings have by default takes less than 1 GB,
+    its bytes included.
 
     Raises:
-        ImageError: empty, truncated, corrupt, or over the limits that :func:`probe` knows.
+        ImageError: truncated, corrupt, or what :func:`probe` refuses.
         OutOfMemory: this machine has no room for the picture now.
     """
-    _check_bytes(len(data), settings, name)
-    with _image_errors(name), _open(io.BytesIO(data), settings, name) as picture:
-        picture.load()
-        picture.info.pop("transparency", None)  # Pillow warns of some kinds, and here alpha is dropped anyway
-        return picture.convert("RGB")
+    name = shown(name)
+    _check_bytes(len(data), settings.image_bytes, name)
+    with _image_errors(name), _open(io.BytesIO(data), len(data), settings, name) as (picture, turn):
+        return to_srgb(picture, turn)
 
 
 def encode_png(array: "NDArray[np.uint8]", text: Mapping[str, str]) -> bytes:
@@ -76,9 +77,30 @@ def encode_png(array: "NDArray[np.uint8]", text: Mapping[str, str]) -> bytes:
     return _encode(array, "PNG", pnginfo=chunks)
 
 
+def png_text(path: Path, key: str, settings: Settings) -> str | None:
+    """What :func:`encode_png` wrote under a key, or None; no pixel is decoded.
+
+    Raises:
+        ImageError: not a regular file, empty, over ``settings.image_bytes``, or not a PNG.
+    """
+    name = shown(path.name)
+    with _image_errors(name):
+        _file_size(path, settings, name)
+        with path.open("rb") as file:
+            if file.read(8) != png.SIGNATURE:
+                raise ImageError(f"{name} is not a PNG; name one.")
+            return png.read_text(cast(BinaryIO, CountedFile(file, name)), key)
+
+
 def encode_jpeg(array: "NDArray[np.uint8]", quality: int = 90) -> bytes:
     """A JPEG of pixels (H, W, 3), each side at most 65,500; colours at full resolution (4:4:4), quality 1 to 95."""
     return _encode(array, "JPEG", quality=quality, subsampling=0)
+
+
+def shown(name: str) -> str:
+    """A name that others chose, as a message may have it: on one line, valid Unicode, and nothing moves the cursor."""
+    text = re.sub("[\ud800-\udfff]", "\ufffd", name)  # names on disk need not be Unicode
+    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def _encode(array: "NDArray[np.uint8]", form: str, **options: Any) -> bytes:
@@ -87,34 +109,54 @@ def _encode(array: "NDArray[np.uint8]", form: str, **options: Any) -> bytes:
     return file.getvalue()
 
 
-def _open(file: Path | io.BytesIO, settings: Settings, name: str) -> Image.Image:
-    """The picture with its header read and its size found within the limits."""
-    Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit is lower than ours, and raises or warns as it likes
-    picture = Image.open(file, formats=_READERS)
+@contextlib.contextmanager
+def _open(file: BinaryIO, size: int, settings: Settings, name: str) -> Iterator[tuple[ImageFile.ImageFile, int]]:
+    """The picture with its header read and found within the limits, and the orientation that is to be undone."""
+    header, turn = open_header(file, name)
+    with header as picture:
+        _check_header(picture, size, settings, name)
+        yield picture, turn
+
+
+def _check_header(picture: ImageFile.ImageFile, size: int, settings: Settings, name: str) -> None:
+    if picture.format in ("WEBP", "AVIF", "HEIF"):  # their decoders copy the bytes, too
+        _check_bytes(size, settings.image_bytes // 2, name)
+    # What decoders take of memory was measured, in bytes a pixel: 4 as a rule, and up to 12 of a progressive JPEG or a
+    # TIFF with one strip, 16 of a WebP, 20 of a HEIC with 10 bits and alpha.
+    costly = picture.format in ("WEBP", "AVIF", "HEIF", "TIFF") or "progressive" in picture.info
+    most = settings.image_pixels // (2 if costly else 1)
     width, height = picture.size
-    if width * height > settings.image_pixels:
-        picture.close()
+    if width * height > most:
         raise ImageError(
-            f"{name} has {width} x {height} pixels and at most {settings.image_pixels:,} are decoded; "
+            f"{name} has {width} x {height} pixels and at most {most:,} are decoded{' of its kind' if costly else ''}; "
             "make it smaller or raise MEDLEY_IMAGE_PIXELS."
         )
-    return picture
+    if min(width, height) < settings.image_side:
+        raise ImageError(
+            f"{name} has {width} x {height} pixels and at least {settings.image_side} a side are needed, as the "
+            "network's deep layers see nothing of less; leave it out, or enlarge it."
+        )
+    if picture.mode in NO_RANGE:
+        raise ImageError(
+            f"{name} has 32-bit or signed samples, which do not say what is white; convert it to 8 or 16 bits."
+        )
 
 
-def _check_file(path: Path, settings: Settings, name: str) -> None:
+def _file_size(path: Path, settings: Settings, name: str) -> int:
+    """The bytes of a file, which is regular and within the limit."""
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):  # opening a FIFO would wait for ever
         raise ImageError(f"{name} is not a regular file; name a picture file.")
-    _check_bytes(status.st_size, settings, name)
+    _check_bytes(status.st_size, settings.image_bytes, name)
+    return status.st_size
 
 
-def _check_bytes(size: int, settings: Settings, name: str) -> None:
+def _check_bytes(size: int, most: int, name: str) -> None:
     if size == 0:
         raise ImageError(f"{name} is empty; replace or remove it.")
-    if size > settings.image_bytes:
+    if size > most:
         raise ImageError(
-            f"{name} has {size:,} bytes and at most {settings.image_bytes:,} are read; "
-            "make it smaller or raise MEDLEY_IMAGE_BYTES."
+            f"{name} has {size:,} bytes and at most {most:,} are read; make it smaller or raise MEDLEY_IMAGE_BYTES."
         )
 
 
@@ -130,5 +172,5 @@ def _image_errors(name: str) -> Iterator[None]:
         formats = ", ".join(sorted(set(EXTENSIONS.values())))
         raise ImageError(f"{name} is not a picture that medley reads ({formats}); convert or remove it.") from error
     except Exception as error:  # Pillow's readers raise whatever the bytes lead them to
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        reason = shown(getattr(error, "strerror", None) or str(error) or type(error).__name__)
         raise ImageError(f"{name} cannot be read ({reason}); mend, replace or remove it.") from error
