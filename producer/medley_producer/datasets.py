@@ -1,170 +1,102 @@
-"""Files, folders, globs and CSVs, turned into an ordered list of pictures that is the same on every machine.
+"""Files, folders, globs, CSVs and buckets, turned into an ordered list of pictures that is the same on every machine.
 
 A scan names pictures and opens none: what cannot be read is found when it is probed.
 """
 
-import csv
 import glob
 import os
-import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from medley.errors import DatasetError
+from medley.jobs import Skipped
+from medley_producer.buckets import Buckets
+from medley_producer.entries import S3, Entry, Found, portable
+from medley_producer.folders import pictures_below, pictures_matching
+from medley_producer.tables import Columns, Root, pictures_named
 
-SUFFIXES = frozenset([".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"])
-"""What the name of a picture in a folder ends with, in lower case."""
+__all__ = ["Entry", "Scanned", "Told", "quiet", "scan"]
 
-IMAGE_COLUMNS = ("filename", "new_filename")
-"""Where a CSV names its pictures if not told: as train_info.csv and all_data_info.csv of Painter by Numbers do."""
+Told = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is (0 if that is not known)."""
+
+TOLD_EVERY = 1_000
+"""Pictures. A folder gives as many in some milliseconds, a bucket in one page of its list."""
 
 
-class Entry(NamedTuple):
-    """One picture of a dataset.
+class Scanned(NamedTuple):
+    """What a pool holds: its pictures, and what could not be read of it."""
 
-    ``name`` is the path below the root of its pool item, with ``/`` on every system; ``path`` is absolute; ``label``
-    is what people call the picture, where a CSV has an artist or a title.
-    """
+    entries: list[Entry]
+    skipped: list[Skipped]
 
-    name: str
-    path: Path
-    label: str | None = None
+
+def quiet(*_: object) -> None:
+    """A :data:`Told` that nobody hears."""
 
 
 def scan(
     pool: Sequence[str],
+    buckets: Buckets,
     *,
     where: Sequence[str] = (),
     image_column: str | None = None,
     image_root: str | None = None,
-) -> list[Entry]:
+    told: Told = quiet,
+) -> Scanned:
     """The pictures of a pool: each once, ordered by name (by code points), and no name twice.
 
-    A pool item is a file, a folder (with all below it), a glob (``*``, ``?``, ``[...]``, ``**``) or a CSV. Folders and
-    globs give the files that are called like pictures; what is hidden is left out. A CSV's rows name pictures in
-    ``image_column``, below ``image_root`` (the CSV's folder if None), whether they exist or not; ``where`` keeps the
-    rows in which every ``column=value`` holds exactly. Of two pictures with one name, the second is numbered.
+    A pool item is a file, a folder (with all below it), a glob (``*``, ``?``, ``[...]``, ``**``), a CSV, or
+    ``s3://bucket/prefix`` (with all below it). Folders, globs and buckets give the files that are called like pictures;
+    what is hidden is left out. A CSV's rows name pictures in ``image_column``, below ``image_root`` (a folder or
+    ``s3://``; the CSV's folder if None), whether they exist or not; ``where`` keeps the rows in which every
+    ``column=value`` holds exactly. Of two pictures with one name, the second is numbered.
+
+    Folders below that cannot be read and rows that name something outside the root are skipped.
 
     Raises:
-        DatasetError: an item is missing or has no pictures, a CSV is not as described, or ``where`` leaves no row.
+        DatasetError: an item is missing or has no pictures, a CSV is not as described, ``where`` leaves no row, or
+            nothing is left but what was skipped.
+        StorageUnreachable, StorageRefused: a bucket cannot be listed.
     """
-    conditions = [_condition(text) for text in where]
-    found: list[Entry] = []
+    columns = Columns([_condition(text) for text in where], image_column)
+    scanned = Scanned([], [])
     for item in pool:
         try:
-            found += _item(item, conditions, image_column, image_root)
+            for found in _item(item, columns, image_root, buckets):
+                if isinstance(found, Entry):
+                    scanned.entries.append(found)
+                else:
+                    scanned.skipped.append(found)
+                if (count := len(scanned.entries) + len(scanned.skipped)) % TOLD_EVERY == 0:
+                    told("scanning", count, 0)
         except OSError as error:
             raise DatasetError(f"{item} cannot be read ({error.strerror}); correct its permissions or path.") from error
-    return _distinct(found)
+    if not scanned.entries:
+        count, first = len(scanned.skipped), scanned.skipped[0].reason
+        raise DatasetError(f"Not one picture can be used: {count} were skipped. The first: {first}")
+    return Scanned(_distinct(scanned.entries), scanned.skipped)
 
 
-def _item(
-    item: str, conditions: Sequence[tuple[str, str]], image_column: str | None, image_root: str | None
-) -> list[Entry]:
+def _item(item: str, columns: Columns, image_root: str | None, buckets: Buckets) -> Iterator[Found]:
+    if item.startswith(S3):
+        return buckets.pictures(item)
     if "://" in item:
-        raise DatasetError(f"{item} is a URL, which is not supported yet; mount it or copy it to a folder.")
+        raise DatasetError(
+            f"{item} is a URL that is not read; download its pictures first and name their folder, "
+            "or put them below s3://bucket/prefix and name that."
+        )
     path = Path(item)
     if path.is_dir():
-        return _folder(path)
+        return pictures_below(item)
     if not os.path.lexists(path):
         if glob.has_magic(item):
-            return _glob(item)
+            return pictures_matching(item)
         raise DatasetError(f"{item} does not exist; correct the path.")
     if path.suffix.lower() == ".csv":
-        return _csv(path, conditions, image_column, Path(image_root) if image_root else path.parent)
-    return [Entry(_portable(path.name), _real(path.parent) / path.name)]
-
-
-def _folder(folder: Path) -> list[Entry]:
-    root = str(_real(folder))
-    entries, others = [], 0
-    for path in _walk(root):
-        if _is_picture(path):
-            entries.append(Entry(_portable(os.path.relpath(path, root)), Path(path)))
-        else:
-            others += 1
-    if not entries:
-        holds = f"holds {others} files and none of them" if others else "is empty, and nothing in it"
-        raise DatasetError(f"{folder} {holds} is called like a picture; name a folder with pictures.")
-    return entries
-
-
-def _walk(root: str) -> Iterator[str]:
-    """All files below a folder, hidden ones left out; symbolic links are followed, each folder entered once."""
-    entered, waiting = set(), [root]
-    while waiting:
-        folder = waiting.pop()
-        status = Path(folder).stat()
-        if (status.st_dev, status.st_ino) in entered:
-            continue
-        entered.add((status.st_dev, status.st_ino))
-        with os.scandir(folder) as items:
-            # Sorted, as the order decides which way a folder reached twice is named.
-            for item in sorted(items, key=lambda item: item.name, reverse=True):
-                if item.name.startswith("."):
-                    continue
-                if item.is_dir(follow_symlinks=False) or (item.is_symlink() and Path(item.path).is_dir()):
-                    waiting.append(item.path)
-                else:
-                    yield item.path
-
-
-def _glob(pattern: str) -> list[Entry]:
-    parts = Path(pattern).parts
-    magic = next(n for n, part in enumerate(parts) if glob.has_magic(part))
-    root = _real(Path(*parts[:magic]))
-    below = "/".join(parts[magic:]) + ("/*" if parts[-1] == "**" else "")
-    try:
-        # Not glob.glob, whose ** follows symbolic links round and round.
-        paths = [path for path in root.glob(below) if _is_picture(path.name) and not path.is_dir()]
-    except ValueError as error:
-        raise DatasetError(f"{pattern} is not a glob ({error}); write ** between slashes.") from error
-    relative = [(path.relative_to(root), path) for path in paths]
-    entries = [
-        Entry(_portable(str(name)), path)
-        for name, path in relative
-        if not any(part.startswith(".") for part in name.parts)
-    ]
-    if not entries:
-        raise DatasetError(f"{pattern} matches no file that is called like a picture; correct the glob.")
-    return entries
-
-
-def _csv(path: Path, conditions: Sequence[tuple[str, str]], image_column: str | None, root: Path) -> list[Entry]:
-    columns, rows = _read_csv(path)
-    for column, _ in conditions:
-        _require_column(path, columns, column)
-    image_column = image_column or next((name for name in IMAGE_COLUMNS if name in columns), IMAGE_COLUMNS[0])
-    _require_column(path, columns, image_column)
-    kept = [row for row in rows if all(row[column] == value for column, value in conditions)]
-    if rows and not kept:
-        wanted = " and ".join(f"{column}={value}" for column, value in conditions)
-        raise DatasetError(f"None of the {len(rows)} rows of {path} has {wanted}; values are compared exactly.")
-    root = _real(root)
-    entries = []
-    for row in kept:
-        if cell := row[image_column]:
-            name = os.path.normpath(cell)
-            entries.append(Entry(_portable(name), root / name, _label(row)))
-    if not entries:
-        raise DatasetError(f"No row of {path} names a picture in its column {image_column}; name another column.")
-    return entries
-
-
-def _read_csv(path: Path) -> tuple[Sequence[str], list[dict[str, str]]]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:  # -sig: spreadsheets begin the file with a BOM
-            reader = csv.DictReader(file, restval="")
-            rows = list(reader)
-            return reader.fieldnames or (), rows
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(f"{path} is not a CSV in UTF-8 ({error}); save it as one.") from error
-
-
-def _require_column(path: Path, columns: Sequence[str], column: str) -> None:
-    if column not in columns:
-        raise DatasetError(f"{path} has no column {column}; it has {', '.join(columns) or 'none'}.")
+        return pictures_named(item, columns, Root(image_root or str(path.parent), buckets))
+    return iter([Entry(portable(path.name), str(Path(os.path.realpath(path.parent), path.name)))])
 
 
 def _condition(text: str) -> tuple[str, str]:
@@ -174,35 +106,19 @@ def _condition(text: str) -> tuple[str, str]:
     return column, value
 
 
-def _label(row: dict[str, str]) -> str | None:
-    return ", ".join(text for column in ("artist", "title") if (text := row.get(column, ""))) or None
-
-
-def _real(folder: Path) -> Path:
-    return Path(os.path.realpath(folder))  # Path.resolve raises at a loop of links; this goes as far as it can
-
-
-def _is_picture(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122, a Path each takes six times as long
-
-
-def _portable(name: str) -> str:
-    """One name for one file on every system: ``/`` between parts, NFC, and valid Unicode whatever the disk holds."""
-    text = name.encode(errors="surrogateescape").decode(errors="replace")
-    return unicodedata.normalize("NFC", text.replace(os.sep, "/")).lstrip("/")
-
-
 def _distinct(found: list[Entry]) -> list[Entry]:
-    """Ordered by name, each path once, and the names of different paths made different."""
+    """Ordered by name, each picture once, and the names of different ones made different."""
     taken = {entry.name for entry in found}
-    used: set[str] = set()
-    by_path: dict[Path, Entry] = {}
+    seen: set[str] = set()
+    kept: list[Entry] = []
+    last = None
     for entry in sorted(found, key=lambda entry: entry.name):
-        if entry.path not in by_path:
-            name = _free(entry.name, taken) if entry.name in used else entry.name
-            used.add(name)
-            by_path[entry.path] = entry._replace(name=name)
-    return sorted(by_path.values(), key=lambda entry: entry.name)
+        if entry.where in seen:
+            continue
+        seen.add(entry.where)
+        kept.append(entry if entry.name != last else entry._replace(name=_free(entry.name, taken)))
+        last = entry.name
+    return sorted(kept, key=lambda entry: entry.name)
 
 
 def _free(name: str, taken: set[str]) -> str:

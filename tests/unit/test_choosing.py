@@ -1,16 +1,20 @@
 """The same request chooses the same jobs wherever its pictures lie, and one bad picture costs its own pairs only."""
 
+import os
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from conftest import draw_picture
 from medley.batches import write_manifest
 from medley.errors import DatasetError, UsageError
 from medley.jobs import Sampling, StyleTransfer, StyleTransferOptions
+from medley.media.images import open_picture
 from medley.settings import Settings
-from medley_producer.choosing import Choice, Pools, check_options, choose
+from medley_producer.choosing import Choice, Pools, check_options, choose, digest_of, picture_of
 
 
 def request(data: Path, **changes: Any) -> Sampling:
@@ -18,9 +22,10 @@ def request(data: Path, **changes: Any) -> Sampling:
     return Sampling.model_validate({**pools, "sample_seed": "night", **changes})
 
 
-def chosen(sampling: Sampling, **options: Any) -> tuple[list[StyleTransfer], Choice]:
-    choice = Choice(Settings.load())
-    return list(choose(Pools.scan(sampling), sampling, StyleTransferOptions(**options), choice)), choice
+def chosen(sampling: Sampling, *, strict: bool = False, **options: Any) -> tuple[list[StyleTransfer], Choice]:
+    settings = Settings.load()
+    choice = Choice(settings, strict)
+    return list(choose(Pools.scan(sampling, settings), sampling, StyleTransferOptions(**options), choice)), choice
 
 
 def names(jobs: list[StyleTransfer]) -> list[tuple[str, ...]]:
@@ -57,7 +62,7 @@ def test_pairs_of_an_unreadable_picture_are_left_out_and_others_take_their_place
     assert len(jobs) == 9
     assert [file.name for file in choice.skipped] == ["photo1.jpg"]
     assert "photo1.jpg is not a picture" in choice.skipped[0].reason
-    assert len(choice.paths) == 6
+    assert len(choice.inputs) == 6
 
 
 def test_fewer_than_asked_for_are_chosen_where_too_few_can_be_used(dataset: Path) -> None:
@@ -78,9 +83,7 @@ def test_a_picture_is_opened_when_a_pair_needs_it(dataset: Path) -> None:
 def test_if_no_pair_can_be_used_the_first_reason_is_told(dataset: Path) -> None:
     for path in (dataset / "styles").iterdir():
         path.write_bytes(b"")
-    with pytest.raises(
-        DatasetError, match=r"Not one pair can be used: 3 pictures are unreadable.*paint\d.png is empty"
-    ):
+    with pytest.raises(DatasetError, match=r"Not one pair can be used: 3 files were skipped.*paint\d.png is empty"):
         chosen(request(dataset))
 
 
@@ -89,7 +92,7 @@ def test_equal_pictures_are_one_job_and_one_input(dataset: Path) -> None:
     jobs, choice = chosen(request(dataset))
     assert len(jobs) == 15
     assert len({job.id for job in jobs}) == 12
-    assert len(choice.paths) == 7
+    assert len(choice.inputs) == 7
     assert {job.content.ext for job in jobs} == {"jpg"}, "the extension is not that of the bytes"
 
 
@@ -107,7 +110,112 @@ def test_what_is_said_of_a_csv_needs_one(dataset: Path, said: dict[str, Any]) ->
     with pytest.raises(
         UsageError, match=f"--{option.replace('_', '-')} is about the rows of a CSV and no pool has one"
     ):
-        Pools.scan(request(dataset, **said))
+        Pools.scan(request(dataset, **said), Settings.load())
+
+
+def test_what_is_no_file_is_skipped_by_name(dataset: Path) -> None:
+    folder = dataset / "contents"
+    os.mkfifo(folder / "fifo.jpg")
+    (folder / "zero.jpg").symlink_to("/dev/zero")
+    (folder / "gone\n.jpg").symlink_to("nowhere")
+    (folder / os.fsdecode(b"caf\xe9.jpg")).write_bytes(b"no picture")
+    jobs, choice = chosen(request(dataset))
+    assert len(jobs) == 12
+    reasons = {file.name: file.reason for file in choice.skipped}
+    assert reasons.keys() == {"fifo.jpg", "zero.jpg", "gone\n.jpg", "caf\ufffd.jpg"}
+    assert all("is not a regular file" in reasons[name] for name in ("fifo.jpg", "zero.jpg"))
+    assert all(reason.isprintable() for reason in reasons.values())
+
+
+def test_many_pictures_are_looked_at_in_the_order_of_one_by_one(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for n in range(40):
+        (dataset / "contents" / f"broken{n}.jpg").write_text("no picture")
+        shutil.copyfile(dataset / "contents" / "photo0.jpg", dataset / "contents" / f"more{n}.jpg")
+    sampling = request(dataset, pairs=100)
+    jobs, choice = chosen(sampling)
+    monkeypatch.setattr("medley_producer.choosing.AHEAD", 1)
+    one_by_one, looked = chosen(sampling)
+    assert jobs == one_by_one
+    assert choice.skipped == looked.skipped
+    assert choice.inputs == looked.inputs
+
+
+def test_what_a_scan_could_not_read_is_among_the_skipped(dataset: Path) -> None:
+    (dataset / "table.csv").write_text("filename\ncontents/photo0.jpg\n../else.jpg\n")
+    _, choice = chosen(request(dataset, content=(str(dataset / "table.csv"),)))
+    assert [file.name for file in choice.skipped] == ["../else.jpg"]
+
+
+def test_a_picture_too_narrow_for_the_layers_is_skipped_as_what_it_is_used_for(dataset: Path) -> None:
+    draw_picture(dataset / "contents" / "tower.png", seed=7, size=(40, 1200))
+    draw_picture(dataset / "styles" / "scroll.png", seed=8, size=(1200, 40))
+    jobs, choice = chosen(request(dataset), size=64)
+    assert len(jobs) == 12
+    reasons = {file.name: file.reason for file in choice.skipped}
+    assert reasons.keys() == {"scroll.png", "tower.png"}
+    assert reasons["tower.png"].startswith("tower.png is too narrow. A picture painted at 2 x 64 px is too small")
+    assert len(choice.inputs) == 7
+    jobs, choice = chosen(request(dataset), size=640, style_size=640)
+    assert len(jobs) == 20
+    assert choice.skipped == []
+
+
+def test_a_style_is_as_large_as_the_result_unless_told_otherwise(dataset: Path) -> None:
+    draw_picture(dataset / "contents" / "panorama.png", seed=7, size=(640, 320))
+    _, choice = chosen(request(dataset), size=128)
+    assert choice.largest == (128, 96)
+    assert choice.largest_style == (128, 96)
+    _, choice = chosen(request(dataset), size_pixels=9000, style_size=256)
+    assert choice.largest == (134, 67)
+    assert choice.largest_style == (256, 192)
+
+
+def torn(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-500])
+
+
+def test_strict_refuses_what_would_be_skipped_and_what_is_torn(dataset: Path) -> None:
+    assert len(chosen(request(dataset), strict=True)[0]) == 12
+    torn(dataset / "contents" / "photo1.jpg")
+    assert len(chosen(request(dataset))[0]) == 12
+    (dataset / "styles" / "empty.png").write_bytes(b"")
+    with pytest.raises(
+        DatasetError, match=r"With --strict nothing may be skipped, and 2 cannot be used \((.*)\);"
+    ) as no:
+        chosen(request(dataset), strict=True)
+    assert "photo1.jpg" in str(no.value)
+    assert "empty.png" in str(no.value)
+
+
+def test_strict_names_twenty_and_counts_the_rest(dataset: Path) -> None:
+    for n in range(30):
+        (dataset / "contents" / f"broken{n}.jpg").write_text("no picture")
+    with pytest.raises(DatasetError, match=r"30 cannot be used \((broken\d+.jpg, ){19}broken\d+.jpg and 10 more\)"):
+        chosen(request(dataset), strict=True)
+
+
+def test_strict_decodes_one_picture_at_a_time(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = threading.Lock()
+
+    def decode_alone(*args: Any) -> Any:
+        assert alone.acquire(blocking=False), "eight pictures at the limits would take eight gigabytes"
+        try:
+            return open_picture(*args)
+        finally:
+            alone.release()
+
+    monkeypatch.setattr("medley_producer.choosing.open_picture", decode_alone)
+    assert len(chosen(request(dataset), strict=True)[0]) == 12
+
+
+def test_the_picture_to_begin_with_must_be_whole(dataset: Path) -> None:
+    path, settings = dataset / "contents" / "photo0.jpg", Settings.load()
+    picture = picture_of(path, settings)
+    assert (picture.name, picture.ext, picture.sha256) == ("photo0.jpg", "jpg", digest_of(path))
+    torn(path)
+    for unusable in (path, dataset / "gone.jpg", dataset):
+        with pytest.raises(DatasetError, match=unusable.name):
+            picture_of(unusable, settings)
 
 
 @pytest.mark.parametrize("small", [{"size": 15}, {"size_pixels": 255}, {"size": 31, "style_layers": ("block5_pool",)}])

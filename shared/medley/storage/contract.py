@@ -85,6 +85,15 @@ class Storage(Protocol):
         A server that accepts connections and says nothing is given up as one that is down is.
         """
 
+    def honours_conditions(self) -> bool:
+        """Whether :meth:`put_new` lets exactly one of many callers win; False on a server that ignores conditions.
+
+        It is found out by writing an object twice under ``probe/`` and removing it; on S3, once.
+        """
+
+    def clock_skew_s(self) -> float | None:
+        """This machine's clock minus the server's, in seconds, to about one; None where there is no server's."""
+
     def url(self, key: str, expires_s: int = 3600) -> str:
         """A URL at which a person can look at the object: ``file://``, or signed for ``expires_s`` (1..604,800)."""
 

@@ -90,6 +90,17 @@ class FolderStorage:
         with os_errors(self.root), tempfile.TemporaryFile(dir=self._folder) as file:
             file.write(b"medley")
 
+    def honours_conditions(self) -> bool:
+        """See :meth:`Storage.honours_conditions`; a file system without hard links raises StorageRefused."""
+        key = f"probe/{secrets.token_hex(16)}"
+        try:
+            return self.put_new(key, b"") and not self.put_new(key, b"")
+        finally:
+            self.delete(key)
+
+    def clock_skew_s(self) -> None:
+        """See :meth:`Storage.clock_skew_s`."""
+
     def url(self, key: str, expires_s: int = 3600) -> str:  # noqa: ARG002  a path does not expire
         """See :meth:`Storage.url`."""
         return self._path(key).as_uri()

@@ -6,8 +6,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import boto3
 from botocore.config import Config
@@ -24,6 +25,14 @@ _ATTEMPTS = 2
 
 _CONFLICT_PAUSES_S = (0.1, 0.2, 0.4, 0.8)
 """Between create-only puts that the server answers with 409: another one is under way, so ask again."""
+
+
+class StoredObject(NamedTuple):
+    """What a listing says of an object; ``etag`` is another one when its bytes are."""
+
+    key: str
+    bytes: int
+    etag: str
 
 
 class S3Storage:
@@ -58,7 +67,7 @@ class S3Storage:
         """See :meth:`Storage.put_new`."""
         self._object(key)
         with self._errors(key):
-            if self._honours_conditions():
+            if self.honours_conditions():
                 return self._create_patiently(key, data)
         if self.exists(key):
             return False
@@ -92,8 +101,12 @@ class S3Storage:
 
     def list(self, prefix: str = "") -> Iterator[str]:
         """See :meth:`Storage.list`."""
+        return (found.key for found in self.objects(prefix) if is_key(found.key))
+
+    def objects(self, prefix: str = "") -> Iterator[StoredObject]:
+        """As :meth:`list`, with what a listing says of each object; names that are no key are among them."""
         checked_prefix(prefix)
-        return self._pages(prefix)
+        return self._objects(prefix)
 
     def folders(self, prefix: str) -> Iterator[str]:
         """See :meth:`Storage.folders`."""
@@ -115,6 +128,20 @@ class S3Storage:
         with self._errors():
             client = self._connect(read_timeout_s=self._settings.connect_timeout_s)
             client.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix, MaxKeys=1)
+
+    def honours_conditions(self) -> bool:
+        """See :meth:`Storage.honours_conditions`; asked once."""
+        with self._errors(), self._probe_lock:
+            if self._conditions_hold is None:
+                self._conditions_hold = self._probe()
+            return self._conditions_hold
+
+    def clock_skew_s(self) -> float | None:
+        """See :meth:`Storage.clock_skew_s`; an answer's Date has whole seconds."""
+        with self._errors():
+            answer = self._client.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix, MaxKeys=1)
+            said = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+            return time.time() - parsedate_to_datetime(said).timestamp() if said else None
 
     def url(self, key: str, expires_s: int = 3600) -> str:
         """See :meth:`Storage.url`."""
@@ -143,19 +170,13 @@ class S3Storage:
     def _object(self, key: str) -> dict[str, str]:
         return {"Bucket": self._bucket, "Key": self._prefix + checked(key)}
 
-    def _pages(self, prefix: str) -> Iterator[str]:
+    def _objects(self, prefix: str) -> Iterator[StoredObject]:
         paginator = self._client.get_paginator("list_objects_v2")
         with self._errors(prefix):
             for page in paginator.paginate(Bucket=self._bucket, Prefix=self._prefix + prefix):
-                keys = (entry["Key"].removeprefix(self._prefix) for entry in page.get("Contents", []))
-                yield from filter(is_key, keys)
-
-    def _honours_conditions(self) -> bool:
-        """Whether the server refuses a create-only put over an object; asked once, by writing one twice."""
-        with self._probe_lock:
-            if self._conditions_hold is None:
-                self._conditions_hold = self._probe()
-            return self._conditions_hold
+                for entry in page.get("Contents", []):
+                    key = entry["Key"].removeprefix(self._prefix)
+                    yield StoredObject(key, entry["Size"], entry["ETag"].strip('"'))
 
     def _probe(self) -> bool:
         key = f"probe/{secrets.token_hex(16)}"

@@ -41,7 +41,7 @@ _BUSY = frozenset({"SlowDown", "Throttling", "ThrottlingException", "RequestTime
 """Codes that ask to come back later, whatever status they arrive with."""
 
 _REASONS = {
-    "NoSuchBucket": "has no such bucket. Make it, or correct MEDLEY_STORAGE_URL",
+    "NoSuchBucket": "has no such bucket. Make it, or correct the URL (of storage: MEDLEY_STORAGE_URL)",
     "InvalidAccessKeyId": "does not know AWS_ACCESS_KEY_ID. Correct it",
     "SignatureDoesNotMatch": "does not take AWS_SECRET_ACCESS_KEY. Correct it",
     "ExpiredToken": "finds the credentials expired. Renew them",
@@ -79,5 +79,7 @@ def _answered(error: ClientError, place: str, key: str) -> MedleyError:
         return StorageRefused(f"{place} is full: {error}. Make room there.")
     if code in _BUSY or status in (409, 429) or status >= 500:
         return StorageUnreachable(f"{place} cannot answer now: {error}. Try again later, or look at its log.")
-    reason = _REASONS.get(code, "refuses. Check MEDLEY_STORAGE_URL, the AWS_* variables and the server's settings")
+    reason = _REASONS.get(
+        code, "refuses. Check the URL (of storage: MEDLEY_STORAGE_URL), the AWS_* variables and the server's settings"
+    )
     return StorageRefused(f"{place} {reason}. It said: {error}.")
