@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 import redis
-from pydantic import NonNegativeFloat, NonNegativeInt
+from pydantic import ConfigDict, NonNegativeFloat, NonNegativeInt
 from redis.exceptions import LockNotOwnedError
 
 from medley.broker import broker_errors, connect
@@ -51,6 +51,8 @@ class Painter(Record):
     ``pixel_steps_s`` is its speed in its last job, in steps a second times pixels of the result.
     """
 
+    model_config = ConfigDict(extra="ignore")  # a worker of a later version may say more of itself
+
     name: str
     version: str
     engine: int
@@ -82,6 +84,11 @@ class Ledger:
         with self._client() as client:
             seconds, microseconds = client.time()
             return time.time() - (seconds + microseconds / 1e6)
+
+    def server(self) -> dict[str, str | int | float]:
+        """What Redis says of itself (INFO): ``redis_version``, ``maxmemory_policy``, ``aof_enabled`` and more."""
+        with self._client() as client:
+            return dict(client.info())
 
     @contextmanager
     def enqueuing(self, batch: BatchName) -> Iterator[Callable[[], None]]:
@@ -226,6 +233,12 @@ class Ledger:
             for name in QUEUES.values():
                 pipe.llen(name)
             return dict(zip(QUEUES, map(int, pipe.execute()), strict=True))
+
+    def foreign_queue_lengths(self) -> dict[str, int]:
+        """Messages that wait in the queues of other engines, by the queue's name."""
+        with self._client() as client:
+            names = {name for kind in QUEUES for name in client.scan_iter(f"{kind}.*", _type="list")}
+            return {name: int(client.llen(name)) for name in sorted(names - set(QUEUES.values()))}
 
     def unacknowledged(self) -> int:
         """Messages that a worker holds."""
