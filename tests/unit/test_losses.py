@@ -100,6 +100,17 @@ def test_the_last_layer_weight_counts_on(network: Network, scene: Scene) -> None
     assert with_weights(0.5, 0.1).style == with_weights(0.5, 0.1, 9.0).style
 
 
+def test_contents_and_styles_are_pooled_as_the_picture_is(network: Network, scene: Scene) -> None:
+    averaging = StyleTransferOptions(
+        content_layers=("block2_conv1",), style_layers=("block2_conv1",), pooling="avg", style_layer_weights=(1.0,)
+    )
+    largest = averaging.model_copy(update={"pooling": "max"})
+    assert losses(network, scene, averaging).total != losses(network, scene, largest).total
+    scene.styles, scene.weights, scene.image = [scene.content], [1.0], scene.content
+    for options in (averaging, largest):
+        assert losses(network, scene, options).total == 0
+
+
 def test_the_content_itself_has_no_content_loss(network: Network, scene: Scene) -> None:
     scene.image = scene.content
     assert losses(network, scene, SMALL).content == 0

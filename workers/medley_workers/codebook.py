@@ -15,11 +15,8 @@ import torch
 from torch import Tensor
 
 from medley.errors import WeightsError
-from medley.jobs import LAYERS
+from medley.jobs import CHANNELS, LAYERS
 from medley_workers.weights import REMEDY
-
-CHANNELS = (64, 128, 256, 512, 512)
-"""Output channels of the convolutions of VGG-19's five blocks (Simonyan and Zisserman 2014, configuration E)."""
 
 
 def convolution_shapes() -> dict[str, tuple[int, int, int, int]]:

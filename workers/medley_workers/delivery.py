@@ -15,6 +15,7 @@ from medley.batches import read_batch, read_result, write_outcome
 from medley.cluster import Cluster
 from medley.errors import JobHeld, MedleyError, ServiceRefused, ServiceUnreachable
 from medley.jobs import Batch, Outcome, Result, Status, StyleTransfer
+from medley.media.images import shown
 from medley.queue import publish_finish
 from medley.records import BatchName
 from medley.storage import Storage
@@ -54,7 +55,7 @@ def deliver(desk: Desk, batch_name: BatchName, job: StyleTransfer) -> None:
     if status is None:
         outcome = _attempt(desk, batch, job)
         told = outcome.reason or f"{outcome.seconds:.1f} s, loss {outcome.loss:,.0f}"
-        log.info("%s (job %s of %s): %s, %s", job.names, job.id, batch.name, outcome.kind, told)
+        log.info("%s (job %s of %s): %s, %s", shown(job.names), job.id, batch.name, outcome.kind, told)
         status = outcome.status
     _note(desk, batch, job, status)
 

@@ -1,13 +1,17 @@
-"""What paints: the device that torch uses, its name, and its many ways to say that its memory is full."""
+"""What paints: the device that torch uses, its name, its memory, and its many ways to say that this is full."""
 
+import ctypes
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 import torch
 
+from medley.costs import Size, room_problem
 from medley.errors import OutOfMemory, ServiceUnreachable
+from medley.jobs import StyleTransferOptions
+from medley.memory import free_memory
 from medley.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -37,6 +41,37 @@ def choose_device(settings: Settings) -> torch.device:
 def device_name(device: torch.device) -> str:
     """The device, as people call it."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """What is left of the device's memory for this process; None where it cannot be told.
+
+    Memory that torch holds and does not use is given back first (to the system), or counts as free (on a GPU).
+    """
+    if device.type == "cuda":
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + unused
+    with suppress(OSError, AttributeError):  # only the GNU C library keeps what was freed, and has this to let go of it
+        ctypes.CDLL(None).malloc_trim(0)
+    return free_memory()
+
+
+def require_room(device: torch.device, size: Size, style_sizes: Sequence[Size], options: StyleTransferOptions) -> None:
+    """See that a picture can be painted in the memory that is free, as the kernel kills who takes more.
+
+    Args:
+        device: what is to paint
+        size: of the result, px
+        style_sizes: at which the styles are looked at, px
+        options: how to paint
+
+    Raises:
+        OutOfMemory: it cannot; the message has the size that could be.
+    """
+    free = free_bytes(device)
+    problem = None if free is None else room_problem(size, style_sizes, options, free)
+    if problem:
+        raise OutOfMemory(problem)
 
 
 @contextmanager

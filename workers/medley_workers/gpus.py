@@ -25,3 +25,4 @@ def take_gpu(settings: Settings, process_index: int) -> None:
     """Leave this process one GPU to see, before torch is imported; process 0 takes the first."""
     gpus = visible_gpus(settings)
     os.environ["CUDA_VISIBLE_DEVICES"] = gpus[process_index % len(gpus)] if gpus else ""
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # without it torch refuses --deterministic on a GPU

@@ -49,7 +49,7 @@ class Objective:
             content: (1, 3, H, W), on any device
             styles: (1, 3, H', W') each, of any sizes, on any device
             style_weights: of each style, as many as styles
-            options: the layers, and the weights of layers, content and total variation
+            options: the layers, how the network pools, and the weights of layers, content and total variation
 
         Raises:
             UsageError: a picture is so small that a layer would be empty.
@@ -59,21 +59,24 @@ class Objective:
         self._options = options
         self._style_weights = tuple(style_weights)
         with torch.no_grad():
-            self._content = network.features(content.to(self.device), options.content_layers)
+            self._content = self._features(content, options.content_layers)
             self._styles = [self._grams(style) for style in styles]
 
     def __call__(self, image: Tensor) -> Losses:
         """The loss of a picture (1, 3, H, W) of the content's size; it is differentiable in ``image``."""
         image = image.to(self.device)
         options = self._options
-        features = self._network.features(image, options.content_layers + options.style_layers)
+        features = self._features(image, options.content_layers + options.style_layers)
         content = self._content_loss(features)
         style = self._style_loss(features)
         tv = 0.5 * options.tv_weight * total_variation(image)
         return Losses(content + style + tv, content, style, tv)
 
+    def _features(self, image: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+        return self._network.features(image.to(self.device), layers, self._options.pooling)
+
     def _grams(self, style: Tensor) -> dict[str, Tensor]:
-        features = self._network.features(style.to(self.device), self._options.style_layers)
+        features = self._features(style, self._options.style_layers)
         return {layer: gram(x) for layer, x in features.items()}
 
     def _content_loss(self, features: dict[str, Tensor]) -> Tensor:

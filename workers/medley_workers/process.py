@@ -11,6 +11,7 @@ from medley.cluster import Cluster
 from medley.errors import MedleyError
 from medley.jobs import ENGINE, Batch, Result, StyleTransfer, Weights
 from medley.ledger import Painter, Progress
+from medley.media.images import shown
 from medley.settings import Settings
 from medley_workers.delivery import Desk
 from medley_workers.pulse import Pulse
@@ -52,7 +53,7 @@ class PaintingProcess:
 
     def paint(self, job: StyleTransfer, batch: Batch) -> Result:
         """Paint a job and commit it; see :func:`medley_workers.painting.paint_job` for what it raises."""
-        log.info("Painting %s (job %s of %s).", job.names, job.id, batch.name)
+        log.info("Painting %s (job %s of %s).", shown(job.names), job.id, batch.name)
         from medley_workers.devices import is_lost
         from medley_workers.painting import paint_job
 

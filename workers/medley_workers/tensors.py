@@ -25,7 +25,7 @@ def to_tensor(picture: Image.Image, size: tuple[int, int]) -> Tensor:
     """
     pixels = np.array(picture.resize(size, Image.Resampling.BILINEAR))  # (H, W, 3), RGB
     bgr = torch.from_numpy(pixels).permute(2, 0, 1).flip(0)  # (3, H, W)
-    return (bgr.float() - _mean(torch.device("cpu"))).unsqueeze(0)
+    return (bgr.float() - mean_colour(torch.device("cpu"))).unsqueeze(0)
 
 
 def to_picture(image: Tensor) -> Pixels:
@@ -33,11 +33,17 @@ def to_picture(image: Tensor) -> Pixels:
 
     The work is done where the tensor is, so that a quarter of its bytes leave the device.
     """
-    bgr = image.detach().squeeze(0) + _mean(image.device)
+    bgr = image.detach().squeeze(0) + mean_colour(image.device)
     pixels = bgr.round().clamp(0, 255).to(torch.uint8).flip(0).permute(1, 2, 0)
     array: Pixels = pixels.contiguous().cpu().numpy()
     return array
 
 
-def _mean(device: torch.device) -> Tensor:
+def size_of(image: Tensor) -> tuple[int, int]:
+    """Width and height in px of (1, C, H, W)."""
+    return image.shape[3], image.shape[2]
+
+
+def mean_colour(device: torch.device) -> Tensor:
+    """:data:`MEAN_BGR` as (3, 1, 1), to add to a picture or to take from it; its negative is black."""
     return torch.tensor(MEAN_BGR, device=device).reshape(3, 1, 1)

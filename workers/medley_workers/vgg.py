@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,9 @@ from torch import Tensor
 from medley.jobs import LAYERS
 from medley.sizes import check_size
 from medley_workers.codebook import Codebooks
+
+Pooling = Literal["max", "avg"]
+"""What becomes of four pixels: the largest of them, or their mean."""
 
 
 class Network:
@@ -20,12 +24,13 @@ class Network:
         self._codebooks = codebooks
         self._convolutions: dict[str, tuple[Tensor, Tensor]] = {}
 
-    def features(self, image: Tensor, layers: Collection[str]) -> dict[str, Tensor]:
+    def features(self, image: Tensor, layers: Collection[str], pooling: Pooling = "max") -> dict[str, Tensor]:
         """What these layers (of :data:`medley.jobs.LAYERS`) make of a picture; no deeper layer is run.
 
         Args:
             image: (1, 3, H, W) on the network's device, BGR, 0..255, less the mean (see ``tensors``)
             layers: which layers' outputs to return
+            pooling: how the pooling layers reduce; the network was trained with ``max``
 
         Returns:
             The output of each layer, (1, C, H / 2^p, W / 2^p) after p pooling layers.
@@ -39,14 +44,15 @@ class Network:
         x = image
         with plain_float32():
             for layer in LAYERS[:depth]:
-                x = self._run(layer, x)
+                x = self._run(layer, x, pooling)
                 if layer in layers:
                     outputs[layer] = x
         return outputs
 
-    def _run(self, layer: str, x: Tensor) -> Tensor:
+    def _run(self, layer: str, x: Tensor, pooling: Pooling) -> Tensor:
         if layer.endswith("pool"):
-            return F.max_pool2d(x, kernel_size=2)  # (1, C, H // 2, W // 2)
+            pool = F.max_pool2d if pooling == "max" else F.avg_pool2d
+            return pool(x, kernel_size=2)  # (1, C, H // 2, W // 2)
         if "relu" in layer:
             return F.relu(x)
         return F.conv2d(x, *self._convolution(layer), padding=1)  # (1, C', H, W)
