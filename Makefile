@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/medley
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test soak bench check clean minio
+.PHONY: install demo test soak bench check docs clean minio
 
 install: $(STAMP)
 
@@ -39,6 +39,10 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/mypy tests
 	$(BIN)/lint-imports
+
+# Writes the tables of README and docs/ that follow from the program; `make test` sees that they are up to date.
+docs: install
+	$(BIN)/python tests/reference.py
 
 # One more S3 server for the tests, built once into a cache outside the tree, where Go is there.
 minio: $(CACHE)/bin/minio

