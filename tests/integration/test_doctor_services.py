@@ -145,7 +145,7 @@ def test_a_bucket_that_is_not_there_is_red(moto_server: S3Server, monkeypatch: p
     storage_on(moto_server, monkeypatch)
     (found,) = storage_findings("s3://medley-no-such-bucket").values()
     assert (found.state, "has no such bucket" in found.found) == ("red", True)
-    assert "correct MEDLEY_STORAGE_URL" in (found.remedy or "")
+    assert "MEDLEY_STORAGE_URL" in (found.remedy or "")
 
 
 def test_a_folder_that_cannot_be_made_is_red(tmp_path: Path) -> None:
