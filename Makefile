@@ -32,6 +32,7 @@ soak: install
 # Prints rows for tests/benchmarks/RESULTS.md.
 bench: install
 	$(BIN)/python tests/benchmarks/bench_start.py
+	$(BIN)/python tests/benchmarks/bench_scan.py
 
 check: install
 	$(BIN)/ruff check .
