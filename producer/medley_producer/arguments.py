@@ -98,8 +98,8 @@ def _run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", "-o", required=True, metavar="DIR", help="where the pictures go, and all that is kept")
     parser.add_argument(
         "--again", metavar="FILE",
-        help="paint this PNG of medley's again, from what it says of how it was made; options given count instead of "
-        "its own, and pools are only searched for its pictures, where they do not lie beside it",
+        help="paint this PNG of medley's again, from what it says of how it was made; painting options that are given "
+        "count instead of its own, and pools are only searched for its pictures, where they do not lie beside it",
     )  # fmt: skip
     _device(parser)
 
@@ -137,12 +137,12 @@ def _status(parser: argparse.ArgumentParser) -> None:
 
 
 def _fetch(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("batch", metavar="BATCH")
-    parser.add_argument("out", metavar="DIR")
+    parser.add_argument("batch", metavar="BATCH", help="its name, as it was submitted")
+    parser.add_argument("out", metavar="DIR", help="where its pictures go")
 
 
 def _samples(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("out", metavar="DIR")
+    parser.add_argument("out", metavar="DIR", help="where contents/ and styles/ go")
     parser.add_argument("--contents", type=int, default=4, help="photos to paint (default: 4)")
     parser.add_argument("--styles", type=int, default=3, help="paintings to paint (default: 3)")
     parser.add_argument("--seed", type=int, default=1, help="other seeds, other pictures (default: 1)")

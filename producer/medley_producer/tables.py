@@ -76,7 +76,7 @@ def pictures_named(path: str, columns: Columns, root: Root) -> Iterator[Found]:
         if torn:  # whatever it holds: its columns cannot be told
             kept, named = kept + 1, named + 1
             reason = f"{where} is torn: a quote that it opens is never closed; mend the row."
-            yield Skipped(name=cell or where, reason=reason)
+            yield Skipped(name=where, reason=reason)
         elif row and all(cells.get(column, "") == value for column, value in columns.conditions):
             kept += 1
             if cell:
@@ -130,8 +130,8 @@ def _picture(row: str, cell: str, label: str | None, root: Root) -> Found:
             f"{row} names {shown(cell)}, and pictures are not fetched from URLs; download them first and name the "
             "files, or set --image-root to s3://bucket/prefix and name what lies below it."
         )
-    if "\0" in cell:
-        reason = "which holds a NUL, as no path does; correct the row."
+    if "\0" in cell or "\n" in cell:
+        reason = "which holds a NUL or the end of a line, as after a quote that is never closed; correct the row."
     elif entry := root.entry(cell, label):
         return entry
     else:

@@ -6,7 +6,7 @@ that the network keeps for it, and the gradients of all the Grams, which are tak
 
 from collections.abc import Sequence
 
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import NonNegativeFloat, PositiveInt
 
 from medley.jobs import CHANNELS, LAYERS, MOST_PX, StyleTransferOptions
 from medley.records import Record
@@ -21,6 +21,9 @@ _FLOAT = 4
 _IMAGE = 3 * _FLOAT
 """Bytes a pixel of a picture as a tensor."""
 
+_VIEW = 475
+"""Bytes a pixel for looking at a canvas with another picture's mean and covariance of colours, measured."""
+
 _PROCESS_BYTES = 300 * 2**20
 """What does not grow with the picture: code that the first step loads, kernels made for its shapes, re-ordered weights,
 and holes between tensors. Measured with torch 2.14 on an x86 CPU as 200 to 300 MB, and taken for a GPU's libraries."""
@@ -34,29 +37,26 @@ measured."""
 
 
 class TrialRequest(Record):
-    """What a trial is asked to paint: the sizes at which a picture and its styles are rendered, and how."""
+    """What a trial is asked to paint: the sizes at which a picture and its styles are rendered, how, and how many."""
 
     size: Size
     style_sizes: tuple[Size, ...]
     options: StyleTransferOptions
+    jobs: PositiveInt = 1
 
 
 class Trial(Record):
     """What a trial found out on the machine that is to paint."""
 
     device: str
-    torch: str
     painters: PositiveInt
-    """How many processes a worker of this machine has."""
+    """How many processes of this machine will be painting at once."""
     load_s: NonNegativeFloat
     """For reading the weights and choosing the device; importing torch is not counted."""
     step_s: NonNegativeFloat | None = None
     """One step at the size that was asked for; None if there is no room for it."""
-    needed_bytes: NonNegativeInt
-    free_bytes: NonNegativeInt | None = None
-    """For one process; None where it cannot be told."""
-    largest_side: NonNegativeInt | None = None
-    """The longest side for which there is room, 0 if there is none; None where it cannot be told."""
+    problem: str | None = None
+    """Why the picture does not fit the memory that a process will have, and the size that does."""
 
 
 def bytes_needed(size: Size, style_sizes: Sequence[Size], options: StyleTransferOptions) -> int:
@@ -75,6 +75,7 @@ def bytes_needed(size: Size, style_sizes: Sequence[Size], options: StyleTransfer
     pixels = size[0] * size[1]
     style_pixels = sum(width * height for width, height in style_sizes)
     painting = _network_bytes(size, options) + _optimizer_bytes(pixels, options)
+    painting += _VIEW * pixels if options.preserve_color == "linalg" else 0
     setting_up = max((_look_bytes(style, options.style_layers) for style in style_sizes), default=0)
     # The content and the start stay beside the picture that is painted, and so do the styles.
     pictures = _IMAGE * (3 * pixels + style_pixels)

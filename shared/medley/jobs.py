@@ -118,8 +118,8 @@ class StyleTransferOptions(Record):
     seed: int = Field(0, ge=0, lt=2**63, description="of the noise, with --random-init")
     preserve_color: Literal["linalg", "luminance"] | None = Field(
         None,
-        description="keep the content's colours: linalg gives the styles its mean and covariance of colours, and "
-        "luminance paints in grey and keeps its chroma",
+        description="keep the content's colours: linalg gives the styles and the painting its mean and covariance of "
+        "colours, and luminance paints in grey and keeps its chroma",
     )
     deterministic: bool = Field(
         False, description="the same pixels each time, on one device and one version of torch, even if that is slower"
@@ -151,10 +151,11 @@ class StyleTransferOptions(Record):
         return self
 
     def identity(self) -> dict[str, Any]:
-        """What of the options bears on pixels and files: all of them, but the seed only where there is noise, and of
-        a picture to begin with its bytes, not its name.
+        """What of the options bears on pixels and files: the seed only where there is noise, numbers of pixels only
+        where no side is given, and of a picture to begin with its bytes, not its name.
         """
-        values = self.model_dump(mode="json", exclude_none=True, exclude=set() if self.init == "noise" else {"seed"})
+        unused = {"seed": self.init != "noise", "size_pixels": self.size, "style_size_pixels": self.style_size}
+        values = self.model_dump(mode="json", exclude_none=True, exclude={name for name in unused if unused[name]})
         return values | ({"init": self.init.sha256} if isinstance(self.init, Picture) else {})
 
 
@@ -261,9 +262,15 @@ class Batch(Record):
 
     def differences(self, sampling: Sampling, options: StyleTransferOptions) -> list[str]:
         """Where this batch differs from what is asked for now, as ``name: ours, not theirs``."""
-        ours = {**self.sampling.model_dump(), **self.options.model_dump(), "engine": self.engine}
-        theirs = {**sampling.model_dump(), **options.model_dump(), "engine": ENGINE}
+        ours = {**self.sampling.model_dump(), **_compared(self.options), "engine": self.engine}
+        theirs = {**sampling.model_dump(), **_compared(options), "engine": ENGINE}
         return [f"{key}: {ours[key]!r}, not {theirs[key]!r}" for key in ours if ours[key] != theirs[key]]
+
+
+def _compared(options: StyleTransferOptions) -> dict[str, Any]:
+    """The options as people gave them, but of a picture to begin with its bytes, whatever it is called."""
+    init = options.init.sha256 if isinstance(options.init, Picture) else options.init
+    return options.model_dump() | {"init": init}
 
 
 class StoredFile(Record):

@@ -54,8 +54,8 @@ class Painter(Record):
     model_config = ConfigDict(extra="ignore")  # a worker of a later version may say more of itself
 
     name: str
-    version: str
-    engine: int
+    version: str = "unknown"
+    engine: int = 0
     device: str
     pixel_steps_s: NonNegativeFloat | None = None
     model_loads: NonNegativeInt

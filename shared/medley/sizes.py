@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 
 from medley.errors import UsageError
-from medley.jobs import LAYERS
+from medley.jobs import LAYERS, StyleTransferOptions
 
 
 def rendered_size(width: int, height: int, longest: int | None = None, pixels: int | None = None) -> tuple[int, int]:
@@ -31,6 +31,14 @@ def rendered_size(width: int, height: int, longest: int | None = None, pixels: i
         new_height = max(1, round(math.sqrt(pixels * height / width)))
         return max(1, round((width / height) * new_height)), new_height
     return width, height
+
+
+def style_size(width: int, height: int, size: tuple[int, int], options: StyleTransferOptions) -> tuple[int, int]:
+    """The size in px at which a style of ``width`` x ``height`` is looked at, where the result has ``size``.
+
+    It has as many pixels as the result, unless the options say otherwise.
+    """
+    return rendered_size(width, height, options.style_size, options.style_size_pixels or size[0] * size[1])
 
 
 def smallest_side(layers: Iterable[str]) -> int:

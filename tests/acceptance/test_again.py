@@ -1,5 +1,6 @@
 """`medley run --again`: a painted PNG says enough of itself to be painted once more."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 from conftest import draw_picture
+from medley.media.images import encode_png
 
 OPTIONS = "--size 48 --num-steps 4 --optimizer adam --preserve-color --pooling avg --style-weights 0.7 --tv-weight 0.5"
 
@@ -75,3 +77,37 @@ def test_a_picture_that_says_nothing_is_refused(painted: Path, tmp_path: Path) -
         done = medley_run("--again", file, "--out", tmp_path / "out")
         assert (done.returncode, done.stderr.count("\n")) == (2, 1)
         assert said in done.stderr
+
+
+def told_otherwise(painted: Path, copy: Path, **changes: object) -> Path:
+    """A copy of a picture that says something else of how it was made."""
+    with Image.open(painted) as image:
+        made = json.loads(image.info["medley"])
+        copy.write_bytes(encode_png(np.asarray(image), {"medley": json.dumps(made | changes)}))
+    return copy
+
+
+@pytest.mark.parametrize("changes", [{"engine": 1}, {"weights": {"name": "other", "sha256": "0" * 64}}, {"job": 7}])
+def test_what_another_version_painted_is_refused(painted: Path, tmp_path: Path, changes: dict[str, object]) -> None:
+    done = medley_run("--again", told_otherwise(painted, tmp_path / "other.png", **changes), "--out", tmp_path / "out")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "other.png was painted by" in done.stderr
+
+
+def test_a_damaged_input_is_not_painted_from(painted: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(painted.parent, tmp_path / "out"))
+    with Image.open(painted) as image:
+        content = json.loads(image.info["medley"])["job"]["content"]
+    stored = folder / ".medley" / "storage" / "inputs" / f"{content['sha256']}.{content['ext']}"
+    stored.unlink()  # as it may be a hard link
+    draw_picture(stored, seed=9)
+    done = medley_run("--again", folder / painted.name, "--out", tmp_path / "again")
+    assert done.returncode == 2
+    assert "my photo.jpg would be needed" in done.stderr
+
+
+@pytest.mark.parametrize("option", ["--style-weights 0.3 0.7", "--pairs 2", "--pairing zip", "--sample-seed x"])
+def test_what_chooses_pairs_has_no_place_there(painted: Path, tmp_path: Path, option: str) -> None:
+    done = medley_run("--again", painted, *option.split(), "--out", tmp_path / "out")
+    assert done.returncode == 2
+    assert f"{option.split(maxsplit=1)[0]} chooses pairs" in done.stderr

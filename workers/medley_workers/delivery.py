@@ -13,7 +13,7 @@ from typing import NamedTuple
 from medley import keys
 from medley.batches import read_batch, read_result, write_outcome
 from medley.cluster import Cluster
-from medley.errors import JobHeld, MedleyError, ServiceRefused, ServiceUnreachable
+from medley.errors import JobHeld, MedleyError, OutOfMemory, ServiceRefused, ServiceUnreachable
 from medley.jobs import Batch, Outcome, Result, Status, StyleTransfer
 from medley.media.images import shown
 from medley.queue import publish_finish
@@ -45,6 +45,7 @@ def deliver(desk: Desk, batch_name: BatchName, job: StyleTransfer) -> None:
 
     Raises:
         ServiceUnreachable, ServiceRefused: a service is away, so the job must be given back.
+        OutOfMemory: there is no room now, so the job must be given back; MEDLEY_ATTEMPTS times, and then it has failed.
         JobHeld: another worker is painting this very job, so it must be given back, lest that one is lost.
     """
     batch = read_batch(desk.cluster.storage, batch_name)
@@ -75,7 +76,7 @@ def _attempt(desk: Desk, batch: Batch, job: StyleTransfer) -> Outcome:
     try:
         outcome = _paint(desk, batch, job, attempts)
         write_outcome(desk.cluster.storage, outcome)
-    except (ServiceUnreachable, ServiceRefused, SystemExit):  # SystemExit: the worker is told to stop
+    except (ServiceUnreachable, ServiceRefused, OutOfMemory, SystemExit):  # SystemExit: the worker is told to stop
         with suppress(MedleyError):  # Redis may be what is away; then the attempt stays counted
             ledger.give_back(batch.name, job.id)
         raise
@@ -98,9 +99,9 @@ def _paint(desk: Desk, batch: Batch, job: StyleTransfer, attempts: int) -> Outco
     except ServiceUnreachable:
         raise
     except MedleyError as error:
-        refused = isinstance(error, ServiceRefused)
-        if refused and desk.cluster.ledger.count_refusal(batch.name, job.id) < most:
-            raise  # rights and room may be mended meanwhile, but it is not painted for nothing for ever
+        may_pass = isinstance(error, ServiceRefused | OutOfMemory)
+        if may_pass and desk.cluster.ledger.count_refusal(batch.name, job.id) < most:
+            raise  # rights are mended, and others leave room, but it is not painted for nothing for ever
         return _failed(desk, batch, job, Failure(error.kind, str(error), attempts))
     except Exception as error:  # a mistake of ours must cost this job only, and be told
         log.exception("Job %s of %s failed.", job.id, batch.name)

