@@ -38,10 +38,19 @@ class _Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """See argparse; people who type an option of pastiche's are told of ours."""
-        for word in args if "--content" in self._option_string_actions else ():
+        for word in args or () if "--content" in self._option_string_actions else ():
             if instead := ELSEWHERE.get(word.partition("=")[0]):
                 self.error(f"{word} is pastiche's, and here {instead}")
         return super().parse_known_args(args, namespace)
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """See argparse; what is left over is told of by the command that it was meant for."""
+        known, rest = self.parse_known_args(args, namespace)
+        if rest:
+            is_option = rest[0].startswith("-")
+            what = f"there is no option {rest[0]}" if is_option else f"{rest[0]!r} follows no option that takes it"
+            self.exit(2, f"medley: {what}. `{self.prog} {known.command} -h` shows those there are.\n")
+        return known
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"medley: {message}. `{self.prog} -h` explains it.\n")

@@ -194,7 +194,10 @@ def check_options(options: StyleTransferOptions) -> None:
     side = options.size or math.isqrt(options.size_pixels)
     check_size(side, side, options.content_layers + options.style_layers)
     style_side = options.style_size or math.isqrt(options.style_size_pixels or side * side)
-    check_size(style_side, style_side, options.style_layers)
+    try:
+        check_size(style_side, style_side, options.style_layers)
+    except UsageError as error:
+        raise UsageError(f"Of the styles (--style-size): {error}") from error
 
 
 def choose(pools: Pools, sampling: Sampling, options: StyleTransferOptions, choice: Choice) -> Iterator[StyleTransfer]:
@@ -215,7 +218,8 @@ def choose(pools: Pools, sampling: Sampling, options: StyleTransferOptions, choi
         refuse_skipped(choice.skipped)
     if empty:
         raise DatasetError(
-            f"Not one pair can be used: {len(choice.skipped)} files were skipped. The first: {choice.skipped[0].reason}"
+            f"Not one pair can be used, and {len(choice.skipped):,} of the files not at all. "
+            f"The first: {choice.skipped[0].reason}"
         )
 
 

@@ -5,8 +5,6 @@ import os
 import sys
 from collections.abc import Sequence
 
-from medley_producer.arguments import make_parser
-
 INTERRUPTED = 130
 
 
@@ -24,12 +22,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _command(argv)
         finally:
             sys.stdout.flush()  # at exit it would be too late to catch what it raises
+    except KeyboardInterrupt as error:
+        print(f"medley: Interrupted. {error}".rstrip(), file=sys.stderr)
+        return INTERRUPTED
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
 
 def _command(argv: Sequence[str] | None) -> int:
+    # Imported here, so that Ctrl-C while they load ends as it does later.
+    from medley_producer.arguments import make_parser
+
     args = make_parser().parse_args(argv)
     from medley.errors import MedleyError, UsageError
     from medley_producer import commands
@@ -39,9 +43,6 @@ def _command(argv: Sequence[str] | None) -> int:
     except MedleyError as error:
         print(f"medley: {error}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt as error:
-        print(f"medley: Interrupted. {error}".rstrip(), file=sys.stderr)
-        return INTERRUPTED
     except BrokenPipeError:
         raise
     except OSError as error:  # a folder to write into that is a file, a full disk

@@ -45,6 +45,7 @@ def run(args: Namespace) -> int:
         if signal.getsignal(ending) is not signal.SIG_IGN:  # as under nohup
             signal.signal(ending, _interrupt)
     settings, out = _settings(args), Path(args.out)
+    _require_gpu(settings)
     with telling(Console(stderr=True)) as told:
         request, pools = asked_of_run(args, settings, told)
     state = out.absolute() / ".medley"
@@ -197,6 +198,11 @@ def _dry_run(args: Namespace, settings: Settings, request: Request) -> int:
         jobs = list(choose(pools, request.sampling, request.options, choice))
     tell_dry_run(args, jobs, choice.skipped)
     return 1 if choice.skipped else 0
+
+
+def _require_gpu(settings: Settings) -> None:
+    if settings.device == "cuda" and not importlib.import_module("medley_workers.gpus").visible_gpus(settings):
+        raise UsageError("There is no GPU here to paint on. See `nvidia-smi`, or ask for the device cpu or auto.")
 
 
 def _sizes(choice: Choice, request: Request) -> tuple[Size, list[Size]]:

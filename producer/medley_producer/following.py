@@ -19,6 +19,13 @@ LOOK_EVERY_S = 0.5
 LIST_EVERY_S = 15.0
 """The ledger may have lost outcomes; storage is asked this often, as a LIST costs money on S3."""
 
+WIDE = 110
+"""Columns of a terminal that have room for everything. In a narrower one names and the bar are cut short, so that the
+times can be read."""
+
+NARROW_NAME = 22
+"""Letters that are left of a name then."""
+
 TITLES_AT_MOST = 10_000
 """Of larger batches, jobs are shown by their ids, as the titles would not fit memory."""
 
@@ -73,7 +80,7 @@ def _looked(cluster: Cluster, batch: Batch, list_now: bool) -> BatchStatus:
 def _progress(console: Console) -> Progress:
     return Progress(
         TextColumn("{task.description}", markup=False),  # names of files may hold what rich takes for markup
-        BarColumn(bar_width=24),
+        BarColumn(bar_width=24 if console.width >= WIDE else 6),
         TextColumn("{task.fields[note]}", markup=False),
         TimeElapsedColumn(),
         TextColumn("eta"),
@@ -89,6 +96,7 @@ class _View:
 
     def __init__(self, progress: Progress, cluster: Cluster, batch: Batch) -> None:
         self._progress = progress
+        self._is_wide = progress.console.width >= WIDE
         self._steps = batch.options.num_steps
         self._batch = progress.add_task(batch.name, total=batch.jobs * self._steps, note="")
         self._jobs: dict[JobId, TaskID] = {}
@@ -104,7 +112,7 @@ class _View:
         speed = self._progress.tasks[0].speed
         failed = f", {status.failed} failed" if status.failed else ""
         rate = f", {speed:.2g} steps/s" if speed else ""
-        note = f"{status.done}/{status.batch.jobs} painted{failed}{rate}"
+        note = f"{status.done}/{status.batch.jobs} painted{failed}{rate if self._is_wide else ''}"
         if status.state == "ending":
             note += ", making the sheet"
         self._progress.update(self._batch, completed=status.steps_done, note=note)
@@ -113,7 +121,8 @@ class _View:
         for job, painting in status.painting.items():
             if job not in self._jobs:
                 name = self._titles.get(job, job)
-                self._jobs[job] = self._progress.add_task(f"  {name}", total=painting.steps, note="")
+                short = name if self._is_wide or len(name) <= NARROW_NAME else f"{name[: NARROW_NAME - 1]}…"
+                self._jobs[job] = self._progress.add_task(f"  {short}", total=painting.steps, note="")
             loss = f"loss {painting.loss:,.0f}" if painting.loss is not None else ""
             self._progress.update(
                 self._jobs[job], completed=painting.step, note=f"step {painting.step}/{painting.steps} {loss}"

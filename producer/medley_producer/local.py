@@ -48,6 +48,7 @@ class Owned:
     def __init__(self, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> None:
         """Start it in a session of its own, so that the terminal's Ctrl-C reaches the owner only."""
         with log.open("ab") as output:
+            self._log_begins = output.tell()  # what an earlier one said is none of ours
             self._process = subprocess.Popen(
                 ["/bin/sh", "-c", _GUARDIAN, "medley", *command],
                 stdin=subprocess.PIPE,
@@ -61,6 +62,12 @@ class Owned:
     def alive(self) -> bool:
         """Whether it runs."""
         return self._process.poll() is None
+
+    def log_tail(self, lines: int = 12) -> str:
+        """The last lines that it has logged."""
+        with self.log.open("rb") as file:
+            file.seek(self._log_begins)
+            return "\n".join(file.read().decode(errors="replace").splitlines()[-lines:])
 
     @property
     def exit_code(self) -> int | None:
@@ -138,7 +145,7 @@ def start_redis(folder: Path) -> Owned:
             else:
                 return server
     server.stop()
-    raise RedisUnreachable(f"The private Redis did not start. The end of its log: {log_tail(server.log)}")
+    raise RedisUnreachable(f"The private Redis did not start. The end of its log: {server.log_tail()}")
 
 
 @contextmanager
@@ -167,12 +174,7 @@ def require_alive(worker: Owned) -> None:
         MedleyError: it does not; the message has the end of its log.
     """
     if not worker.alive():
-        raise MedleyError(f"The worker ended. The end of its log ({worker.log}):\n{log_tail(worker.log)}")
-
-
-def log_tail(log: Path, lines: int = 12) -> str:
-    """The last lines of a log."""
-    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+        raise MedleyError(f"The worker ended. The end of its log ({worker.log}):\n{worker.log_tail()}")
 
 
 @contextmanager

@@ -20,7 +20,7 @@ _URL = re.compile(
 )
 """What redis-py and kombu read alike; what else may stand in a URL, they read differently or not at all."""
 
-_FORMS = "write redis://user:password@host:6379/0, rediss://... or unix:///path, with %-escapes in the password"
+_FORMS = "write redis://user:password@host:6379/0 (or rediss://), or unix:///path, with %-escapes in the password"
 
 _RETRY_AFTER_S = 0.2
 _RETRIES = 1

@@ -118,7 +118,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "missing file": ("-c gone.jpg", "gone.jpg does not exist"),
     "unset shell variable": ("-c=", "--content: String should have at least 1 character"),
     "glob without match": ("-s styles/*.bmp", "matches no file"),
-    "no readable picture": ("-c fake.jpg", "Not one pair can be used: 1 files were skipped"),
+    "no readable picture": ("-c fake.jpg", "Not one pair can be used, and 1 of the files not at all"),
     "CSV without the column": ("-c table.csv --image-column picture", "has no column picture; it has filename, style"),
     "CSV without the condition's column": ("-c table.csv --where colour=red", "has no column colour"),
     "CSV without such rows": ("-c table.csv --where style=Fauvism", "None of the 2 rows"),
@@ -138,7 +138,8 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "batch name that leaves its place": ("--batch ../../etc", "'../../etc' cannot be a batch's name"),
     "batch without a name": ("--batch=", "'' cannot be a batch's name"),
     "unknown choice": ("--pairing all", "invalid choice: 'all'"),
-    "unknown option": ("--sise 5", "unrecognized arguments: --sise 5"),
+    "unknown option": ("--sise 5", "there is no option --sise. `medley submit -h`"),
+    "photos without an option": ("--strict a.jpg", "'a.jpg' follows no option that takes it"),
     "option without a value": ("--pairs", "expected one argument"),
 }
 

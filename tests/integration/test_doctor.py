@@ -40,6 +40,7 @@ def test_a_cluster_that_is_whole_is_green_and_exits_0(redis_url: str, tmp_path: 
     with redis.Redis.from_url(redis_url) as client:
         client.config_set("appendonly", "yes")
     greet(redis_url)
+    (tmp_path / "storage").mkdir()
     ended = doctor("--json", MEDLEY_REDIS_URL=redis_url, MEDLEY_STORAGE_URL=(tmp_path / "storage").as_uri())
     told = json.loads(ended.stdout)
     assert [check for check in told["checks"] if check["state"] == "red"] == [], ended.stderr

@@ -218,3 +218,10 @@ def odd_server(refuses: str = "", behind_s: float = 0.0) -> Iterator[str]:
 
     with servers.answering(Handler) as url:
         yield url
+
+
+def test_a_folder_that_is_not_there_is_told_of_and_not_made(tmp_path: Path) -> None:
+    (found,) = storage_findings((tmp_path / "mount" / "storage").as_uri()).values()
+    assert found.state == "yellow"
+    assert "does not exist" in found.found
+    assert list(tmp_path.iterdir()) == []

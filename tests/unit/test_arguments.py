@@ -122,7 +122,7 @@ def loaded_by(program: str, *arguments: object) -> set[str]:
 
 
 def test_the_command_line_is_parsed_without_heavy_packages() -> None:
-    loaded = loaded_by("import medley_producer.cli as cli; cli.make_parser()")
+    loaded = loaded_by("import medley_producer.cli; from medley_producer.arguments import make_parser; make_parser()")
     assert "medley_producer" in loaded
     assert not loaded & {"torch", "torchvision", "celery", "kombu", "redis", "boto3", "numpy", "PIL"}
 

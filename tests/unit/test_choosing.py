@@ -83,7 +83,9 @@ def test_a_picture_is_opened_when_a_pair_needs_it(dataset: Path) -> None:
 def test_if_no_pair_can_be_used_the_first_reason_is_told(dataset: Path) -> None:
     for path in (dataset / "styles").iterdir():
         path.write_bytes(b"")
-    with pytest.raises(DatasetError, match=r"Not one pair can be used: 3 files were skipped.*paint\d.png is empty"):
+    with pytest.raises(
+        DatasetError, match=r"Not one pair can be used, and 3 of the files not at all.*paint\d.png is empty"
+    ):
         chosen(request(dataset))
 
 
