@@ -13,8 +13,9 @@ from conftest import wait_until
 from medley import keys
 from medley.batches import list_outcomes, read_manifest, read_result
 from medley.cluster import Cluster
-from medley.jobs import Batch, Result, Sampling, StyleTransferOptions
+from medley.jobs import Batch, Sampling, StyleTransferOptions
 from medley.records import JobId
+from medley.results import Result
 from medley.settings import Settings
 from medley_producer.local import Owned, local_worker
 from medley_producer.submit import Request, submit

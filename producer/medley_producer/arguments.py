@@ -10,7 +10,8 @@ from pydantic.fields import FieldInfo
 from rich_argparse import RichHelpFormatter
 
 from medley.errors import UsageError
-from medley.jobs import LAYERS, QueueKind, Sampling, StyleTransferOptions
+from medley.jobs import QueueKind, Sampling, StyleTransferOptions
+from medley.layers import LAYERS
 from medley.qualities import QUALITIES, quality
 from medley.records import Record
 

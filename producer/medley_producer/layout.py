@@ -9,9 +9,10 @@ from pathlib import Path, PurePosixPath
 from medley import keys
 from medley.batches import list_outcomes, read_manifest, read_result
 from medley.errors import ObjectMissing
-from medley.jobs import Batch, Result, StyleTransfer
+from medley.jobs import Batch, StyleTransfer
 from medley.media.images import shown
 from medley.records import JobId
+from medley.results import Result
 from medley.storage import Storage
 
 FETCHES_AT_ONCE = 8

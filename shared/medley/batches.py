@@ -13,9 +13,10 @@ from typing import NamedTuple
 from medley import keys
 from medley.cluster import Cluster
 from medley.errors import ObjectMissing
-from medley.jobs import Batch, Outcome, QueueKind, Result, Status, StyleTransfer
+from medley.jobs import Batch, QueueKind, StyleTransfer
 from medley.queue import PUBLISH_AT_ONCE, publish_finish, publish_paint
 from medley.records import BatchName, Digest, JobId
+from medley.results import Outcome, Result, Status
 from medley.storage import Storage
 
 

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 from pydantic import NonNegativeFloat, PositiveInt
 
-from medley.jobs import CHANNELS, LAYERS, MOST_PX, StyleTransferOptions
+from medley.jobs import MOST_PX, StyleTransferOptions
+from medley.layers import CHANNELS, LAYERS
 from medley.records import Record
 from medley.sizes import rendered_size
 

@@ -13,10 +13,11 @@ from PIL import Image
 from medley import keys
 from medley.batches import Outcomes, list_outcomes, read_batch, read_manifest, read_outcome, read_result
 from medley.errors import ImageError, ObjectMissing, StorageRefused, UsageError
-from medley.jobs import Batch, Finished, Picture, Result, StyleTransfer
+from medley.jobs import Batch, Picture, StyleTransfer
 from medley.media.images import open_picture
 from medley.media.sheet import Cell, contact_sheet
 from medley.records import BatchName
+from medley.results import Finished, Result
 from medley.settings import Settings
 from medley.storage import Storage
 

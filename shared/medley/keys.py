@@ -3,8 +3,8 @@
 Keys are relative to the storage URL, use ``/`` on every system, and never start with it.
 """
 
-from medley.jobs import Status
 from medley.records import BatchName, Digest, InputName, JobId
+from medley.results import Status
 
 
 def input_picture(name: InputName) -> str:

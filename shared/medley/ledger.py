@@ -14,9 +14,10 @@ from redis.exceptions import LockNotOwnedError
 
 from medley.broker import broker_errors, connect
 from medley.errors import BatchBusy
-from medley.jobs import QueueKind, Status
+from medley.jobs import QueueKind
 from medley.queue import QUEUES, UNACKED_INDEX
 from medley.records import BatchName, JobId, Record
+from medley.results import Status
 from medley.settings import Settings
 
 ENQUEUING_S = 60.0

@@ -4,7 +4,8 @@ import math
 from collections.abc import Iterable
 
 from medley.errors import UsageError
-from medley.jobs import LAYERS, StyleTransferOptions
+from medley.jobs import StyleTransferOptions
+from medley.layers import LAYERS
 
 
 def rendered_size(width: int, height: int, longest: int | None = None, pixels: int | None = None) -> tuple[int, int]:
@@ -42,7 +43,7 @@ def style_size(width: int, height: int, size: tuple[int, int], options: StyleTra
 
 
 def smallest_side(layers: Iterable[str]) -> int:
-    """The shortest side in px that leaves every one of these layers (of :data:`medley.jobs.LAYERS`) something to see.
+    """The shortest side in px that leaves every one of these layers (of :data:`medley.layers.LAYERS`) something to see.
 
     Each pooling layer on the way halves a side and drops what is left over. Two pixels are the least in any case, as
     total variation needs a neighbour.

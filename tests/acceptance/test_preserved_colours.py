@@ -11,7 +11,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from medley.jobs import Result, StyleTransferOptions
+from medley.jobs import StyleTransferOptions
+from medley.results import Result
 from medley_producer.samples import paint_samples
 from medley_workers.painting import paint_job, set_up
 from medley_workers.tensors import to_tensor

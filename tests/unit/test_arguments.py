@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from medley.errors import UsageError
-from medley.jobs import LAYERS, Sampling, StyleTransferOptions
+from medley.jobs import Sampling, StyleTransferOptions
+from medley.layers import LAYERS
 from medley_producer.arguments import make_parser, record_from
 
 REQUIRED = ["submit", "--content", "photos", "--styles", "paintings", "--batch", "night"]

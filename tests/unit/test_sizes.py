@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medley.errors import UsageError
-from medley.jobs import CONTENT_LAYERS, STYLE_LAYERS
+from medley.layers import CONTENT_LAYERS, STYLE_LAYERS
 from medley.sizes import check_size, rendered_size, smallest_side
 
 SIDES = st.integers(1, 10_000)

@@ -7,8 +7,8 @@ import secrets
 from medley import keys
 from medley.batches import read_result
 from medley.errors import MedleyError, StorageRefused
-from medley.jobs import Result, StoredFile
 from medley.records import JobId
+from medley.results import Result, StoredFile
 from medley.storage import Storage
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from medley.errors import WeightsError
-from medley.jobs import CHANNELS, LAYERS
+from medley.layers import CHANNELS, LAYERS
 from medley_workers.weights import REMEDY
 
 

@@ -14,10 +14,11 @@ from medley import keys
 from medley.batches import read_batch, read_result, write_outcome
 from medley.cluster import Cluster
 from medley.errors import JobHeld, MedleyError, OutOfMemory, ServiceRefused, ServiceUnreachable
-from medley.jobs import Batch, Outcome, Result, Status, StyleTransfer
+from medley.jobs import Batch, StyleTransfer
 from medley.media.images import shown
 from medley.queue import publish_finish
 from medley.records import BatchName
+from medley.results import Outcome, Result, Status
 from medley.storage import Storage
 
 log = logging.getLogger(__name__)

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from medley import keys
 from medley.errors import ImageError
-from medley.jobs import Batch, HowMade, Picture, Result, Seconds, StyleTransfer, StyleTransferOptions
+from medley.jobs import Batch, HowMade, Picture, StyleTransfer, StyleTransferOptions
 from medley.media.images import encode_png, open_picture, shown
+from medley.results import Result, Seconds
 from medley.settings import Settings
 from medley.sizes import rendered_size, style_size
 from medley.storage import Storage

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from medley.cluster import Cluster
 from medley.errors import MedleyError
-from medley.jobs import ENGINE, Batch, Result, StyleTransfer, Weights
+from medley.jobs import ENGINE, Batch, StyleTransfer, Weights
 from medley.ledger import Painter, Progress
 from medley.media.images import shown
+from medley.results import Result
 from medley.settings import Settings
 from medley_workers.delivery import Desk
 from medley_workers.pulse import Pulse

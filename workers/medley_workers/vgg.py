@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from medley.jobs import LAYERS
+from medley.layers import LAYERS
 from medley.sizes import check_size
 from medley_workers.codebook import Codebooks
 
@@ -25,7 +25,7 @@ class Network:
         self._convolutions: dict[str, tuple[Tensor, Tensor]] = {}
 
     def features(self, image: Tensor, layers: Collection[str], pooling: Pooling = "max") -> dict[str, Tensor]:
-        """What these layers (of :data:`medley.jobs.LAYERS`) make of a picture; no deeper layer is run.
+        """What these layers (of :data:`medley.layers.LAYERS`) make of a picture; no deeper layer is run.
 
         Args:
             image: (1, 3, H, W) on the network's device, BGR, 0..255, less the mean (see ``tensors``)

@@ -1,0 +1,85 @@
+"""What is kept of how jobs and batches ended."""
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+
+from medley.jobs import Picture, Style, StyleTransferOptions, Weights
+from medley.records import BatchName, Digest, JobId, Record
+
+Status = Literal["done", "failed"]
+"""How a job of a batch ended; if both stand, done wins."""
+
+
+class StoredFile(Record):
+    """A file in storage."""
+
+    key: str
+    sha256: Digest
+    bytes: NonNegativeInt
+
+
+class Seconds(Record):
+    """Where a job's time went; ``load``, the reading of the weights, is zero for all but a process's first job."""
+
+    load: NonNegativeFloat
+    paint: NonNegativeFloat
+    store: NonNegativeFloat
+    total: NonNegativeFloat
+
+
+class Result(Record):
+    """``result.json``: the commit of a job. It names its attempt's files with their digests.
+
+    ``losses`` holds, for step 0, the last, and those between that were looked at, the loss of the picture that has
+    had that many steps, in float32 at full size. ``png_loss`` is the loss of the saved 8-bit picture.
+    """
+
+    job_id: JobId
+    batch: BatchName
+    content: Picture
+    styles: tuple[Style, ...]
+    options: StyleTransferOptions
+    engine: int
+    weights: Weights
+    size: tuple[PositiveInt, PositiveInt] = Field(description="width, height")
+    steps: NonNegativeInt
+    losses: tuple[tuple[NonNegativeInt, NonNegativeFloat], ...]
+    loss: NonNegativeFloat
+    content_loss: NonNegativeFloat
+    png_loss: NonNegativeFloat
+    frames: tuple[NonNegativeInt, ...]
+    files: dict[str, StoredFile]
+    seconds: Seconds
+    device: str
+    precision: str
+    versions: dict[str, str]
+    attempt: str
+    worker: str
+    finished_at: datetime
+
+
+class Outcome(Record):
+    """How a job of a batch ended. ``kind`` is a kind of error, or ``painted`` or ``reused`` for a job that is done."""
+
+    job: JobId
+    batch: BatchName
+    status: Status
+    kind: str
+    reason: str = ""
+    attempts: NonNegativeInt
+    worker: str
+    seconds: NonNegativeFloat
+    loss: NonNegativeFloat | None = None
+    finished_at: datetime
+
+
+class Finished(Record):
+    """``finished.json``: everything that a batch ends with is there, made from the outcomes with this digest."""
+
+    batch: BatchName
+    done: NonNegativeInt
+    failed: NonNegativeInt
+    outcomes: Digest
+    finished_at: datetime
