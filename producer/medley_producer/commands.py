@@ -67,7 +67,7 @@ def _paint_here(cluster: Cluster, request: Request, pools: Pools, out: Path, log
 
     def chosen(choice: Choice, jobs: int) -> None:
         told("trying a few steps", 0, 0)
-        expected = estimate(cluster.settings, *_sizes(choice, request), request.options, jobs)
+        expected = estimate(cluster.settings, *_sizes(choice, request), request.options, jobs, vgg=request.vgg)
         tell_estimate(console, expected)
 
     with telling(console) as told:
@@ -195,7 +195,7 @@ def _dry_run(args: Namespace, settings: Settings, request: Request) -> int:
     choice = Choice(settings, request.strict)
     with telling(Console(stderr=True)) as told:
         pools = Pools.scan(request.sampling, settings, told)
-        jobs = list(choose(pools, request.sampling, request.options, choice))
+        jobs = list(choose(pools, request.sampling, request.options, choice, request.vgg.weights))
     tell_dry_run(args, jobs, choice.skipped)
     return 1 if choice.skipped else 0
 

@@ -4,6 +4,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from medley.costs import Size, Trial, TrialRequest, bytes_needed
@@ -12,6 +13,7 @@ from medley.jobs import ENGINE, StyleTransferOptions
 from medley.ledger import Painter
 from medley.settings import Settings
 from medley_producer.local import environment
+from medley_producer.weights import DEFAULT, Vgg, weights_here
 
 TRIAL_WITHIN_S = 120.0
 """A trial takes some seconds; a cold disk gives torch up only after a minute or more."""
@@ -40,7 +42,13 @@ class Estimate:
 
 
 def estimate(
-    settings: Settings, size: Size, style_sizes: Sequence[Size], options: StyleTransferOptions, jobs: int
+    settings: Settings,
+    size: Size,
+    style_sizes: Sequence[Size],
+    options: StyleTransferOptions,
+    jobs: int,
+    *,
+    vgg: Vgg = DEFAULT,
 ) -> Estimate | None:
     """How long this machine will take for a batch, by painting a few steps in a process of its own.
 
@@ -50,6 +58,7 @@ def estimate(
         style_sizes: at which the styles of one picture are looked at, px
         options: how to paint
         jobs: how many pictures are to be painted
+        vgg: which weights paint
 
     Returns:
         None where the batch is too small to be worth a trial. A trial that fails is told in the sentence.
@@ -62,7 +71,11 @@ def estimate(
         return None
     what = _what(size, options, jobs)
     try:
-        trial = _try(settings, TrialRequest(size=size, style_sizes=tuple(style_sizes), options=options, jobs=jobs))
+        with weights_here(vgg.where, settings) if vgg.where else nullcontext() as file:
+            trial = _try(settings, TrialRequest(
+                size=size, style_sizes=tuple(style_sizes), options=options, jobs=jobs,
+                weights=vgg.weights, weights_file=str(file) if file else None,
+            ))  # fmt: skip
     except MedleyError as error:
         return Estimate(None, f"{what}: how long that takes is not known, as a trial failed: {error}")
     if trial.problem:

