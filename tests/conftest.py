@@ -14,7 +14,7 @@ from medley.cluster import Cluster
 from medley.settings import Settings
 from medley_producer.local import private_redis
 
-pytest_plugins = ["fixtures_s3"]
+pytest_plugins = ["fixtures_s3", "fixtures_vgg"]
 
 
 @pytest.fixture(autouse=True)

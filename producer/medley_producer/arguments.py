@@ -14,6 +14,7 @@ from medley.jobs import QueueKind, Sampling, StyleTransferOptions
 from medley.layers import LAYERS
 from medley.qualities import QUALITIES, quality
 from medley.records import Record
+from medley_producer.arguments_vgg import add_vgg
 
 R = TypeVar("R", bound=Record)
 
@@ -39,7 +40,7 @@ class _Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """See argparse; people who type an option of pastiche's are told of ours."""
-        for word in args or () if "--content" in self._option_string_actions else ():
+        for word in args or () if "--styles" in self._option_string_actions else ():
             if instead := ELSEWHERE.get(word.partition("=")[0]):
                 self.error(f"{word} is pastiche's, and here {instead}")
         return super().parse_known_args(args, namespace)
@@ -50,7 +51,8 @@ class _Parser(argparse.ArgumentParser):
         if rest:
             is_option = rest[0].startswith("-")
             what = f"there is no option {rest[0]}" if is_option else f"{rest[0]!r} follows no option that takes it"
-            self.exit(2, f"medley: {what}. `{self.prog} {known.command} -h` shows those there are.\n")
+            command = " ".join(filter(None, (known.command, getattr(known, "action", None))))
+            self.exit(2, f"medley: {what}. `{self.prog} {command} -h` shows those there are.\n")
         return known
 
     def error(self, message: str) -> NoReturn:
@@ -73,6 +75,7 @@ def make_parser() -> argparse.ArgumentParser:
     _status(add("status", "Show how far a batch is, or all of them."))
     _fetch(add("fetch", "Bring a batch's pictures to this machine."))
     _samples(add("samples", "Paint a small dataset to try medley on."))
+    add_vgg(add, _add_command)
     add("doctor", "Say what is wrong with this set-up, and how to mend it.")
     return parser
 
@@ -98,7 +101,7 @@ def _add_command(commands: Any, name: str, text: str) -> argparse.ArgumentParser
     parser: argparse.ArgumentParser = commands.add_parser(
         name, help=text, description=text, formatter_class=_HelpFormatter
     )
-    if name != "worker":
+    if name not in ("worker", "vgg"):
         parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
     return parser
 

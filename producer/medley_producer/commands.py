@@ -158,6 +158,15 @@ def samples(args: Namespace) -> int:
     return 0
 
 
+def vgg(args: Namespace) -> int:
+    """Make, look at and judge compressed weights."""
+    _require_painting()
+    from medley_producer import vgg
+
+    code: int = getattr(vgg, args.action)(args)
+    return code
+
+
 def doctor(args: Namespace) -> int:
     """Say what is wrong with this set-up, and how to mend it."""
     from medley_producer.doctor import examine, tell_finding

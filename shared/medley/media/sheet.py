@@ -1,4 +1,4 @@
-"""A batch on one page: each result with the pictures it was made from, in a grid with captions."""
+"""Pictures on one page, in a grid with captions: a batch's results with their inputs, or variants of one result."""
 
 import math
 import textwrap
@@ -18,6 +18,9 @@ JPEG_SIDE = 65_500
 
 MOST_STYLES = 5
 """Of one blend; more would be too small to see."""
+
+LEGIBLE_PX = 200
+"""Variants that are narrower are enlarged, as their captions could not be read."""
 
 PAPER, PANEL, INK, FAINT = "#17181c", "#34363d", "#e8e6e1", "#a3a19b"
 
@@ -48,39 +51,56 @@ def contact_sheet(cells: Iterable[Cell], columns: int = 0, *, cell_px: int = 240
     """
     if columns < 0 or not 60 <= cell_px <= 600 or not 1 <= limit <= 500:
         raise UsageError("A contact sheet needs columns >= 0, cells of 60 to 600 px, and a limit of 1 to 500 cells.")
-    tiles = [_tile(cell, cell_px) for cell in islice(cells, limit)]
+    tiles = [_tile(cell, (cell_px, cell_px * 3 // 4), cell_px // 5) for cell in islice(cells, limit)]
     if not tiles:
         raise UsageError("There is nothing to put on a contact sheet; wait until the batch has results.")
-    gap = cell_px // 12
+    return encode_jpeg(np.asarray(_page(tiles, columns)))
+
+
+def variants_sheet(cells: Sequence[Cell], columns: int = 0) -> Image.Image:
+    """The results of one or more cells with their captions, pixel by pixel, for eyes that look for small differences.
+
+    ``columns`` of them are in a row, or about as many as there are rows if 0.
+    """
+    sizes = [cell.result.size for cell in cells if cell.result is not None] or [(4, 3)]
+    width, height = (max(sides) for sides in zip(*sizes, strict=True))
+    times = math.ceil(LEGIBLE_PX / width)
+    return _page([_tile(cell, (width * times, height * times), 0) for cell in cells], columns)
+
+
+def _page(tiles: Sequence[Image.Image], columns: int) -> Image.Image:
+    """Tiles of one size in rows; those that a JPEG cannot hold are left out."""
+    gap = tiles[0].width // 12
     width, height = tiles[0].width + gap, tiles[0].height + gap
     columns = min(columns or math.ceil(math.sqrt(len(tiles))), len(tiles), (JPEG_SIDE - gap) // width)
     rows = min(-(-len(tiles) // columns), (JPEG_SIDE - gap) // height)
-    sheet = Image.new("RGB", (columns * width + gap, rows * height + gap), PAPER)
+    page = Image.new("RGB", (columns * width + gap, rows * height + gap), PAPER)
     for n, tile in enumerate(tiles[: rows * columns]):
-        sheet.paste(tile, (gap + n % columns * width, gap + n // columns * height))
-    return encode_jpeg(np.asarray(sheet))
+        page.paste(tile, (gap + n % columns * width, gap + n // columns * height))
+    return page
 
 
-def _tile(cell: Cell, px: int) -> Image.Image:
-    """One cell: the result, then its inputs, then two lines of caption."""
-    picture, inset, text = px * 3 // 4, px // 5, max(9, px // 18)
-    space = px // 30
-    tile = Image.new("RGB", (px, picture + inset + 2 * space + text * 3), PAPER)
+def _tile(cell: Cell, size: tuple[int, int], inset: int) -> Image.Image:
+    """One cell: the result within ``size``, then its inputs, ``inset`` px high, then two lines of caption."""
+    px, picture = size
+    space, text = px // 30, max(9, px // 18)
+    below = picture + (inset and inset + space)
+    tile = Image.new("RGB", (px, below + space + text * 3), PAPER)
     draw = ImageDraw.Draw(tile)
     font = ImageFont.load_default(text)
     if cell.result is not None:
         _place(tile, cell.result, (0, 0, px, picture))
     else:
         draw.rectangle((0, 0, px - 1, picture - 1), fill=PANEL)
-        lines = _wrap(cell.reason or "not painted", font, px - 4 * space, picture // (text * 4 // 3) - 1)
+        lines = _wrap(cell.reason or "not painted", font, px - 4 * space, max(1, picture // (text * 4 // 3) - 1))
         draw.multiline_text((px / 2, picture / 2), lines, FAINT, font, anchor="mm", align="center")
-    inputs = [small for small in (cell.content, *cell.styles[:MOST_STYLES]) if small is not None]
+    inputs = [small for small in (cell.content, *cell.styles[:MOST_STYLES]) if inset and small is not None]
     each = min(inset * 4 // 3, (px - space * (len(inputs) - 1)) // max(1, len(inputs)))
     for n, small in enumerate(inputs):
         left = n * (each + space)
         _place(tile, small, (left, picture + space, left + each, picture + space + inset))
     caption = _wrap(cell.caption, font, px, 2)
-    draw.multiline_text((0, picture + inset + 2 * space), caption, INK, font, spacing=text // 4)
+    draw.multiline_text((0, below + space), caption, INK, font, spacing=text // 4)
     return tile
 
 

@@ -1,0 +1,73 @@
+"""How coarse the grid of each convolution may be, next to the others'."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+from medley_workers.compressing.grid import Rounding
+from medley_workers.compressing.telling import Told
+from medley_workers.convolutions import Convolution, NetworkWeights
+from medley_workers.likeness import relative_errors, view
+from medley_workers.vgg import Network
+
+_USUAL_COARSENESS = 0.5
+"""At which a layer's harm is measured: about that of a file whose pictures nobody can tell apart."""
+
+
+_CONTENT_SHARE = 0.25
+"""What the content layer's squared error counts beside each Gram's. Counted whole, it was measured to cost a fifth of
+block 5's error at equal bytes; at a tenth, its own error doubles."""
+
+
+class Judge:
+    """Knows what the exact network makes of some pictures, and how far others are from it."""
+
+    def __init__(self, weights: NetworkWeights, images: Sequence[Tensor]) -> None:
+        self._images = images
+        self._exact = [view(Network(weights, "cpu"), image) for image in images]
+
+    def errors(self, weights: NetworkWeights) -> list[list[float]]:
+        """The relative errors (see ``likeness``) of each picture."""
+        network = Network(weights, "cpu")
+        return [
+            relative_errors(view(network, image), exact) for image, exact in zip(self._images, self._exact, strict=True)
+        ]
+
+    def worst_gram(self, weights: NetworkWeights) -> float:
+        """The largest relative error of a Gram matrix, over all pictures and style layers."""
+        return max(max(errors[:-1]) for errors in self.errors(weights))
+
+
+def allot(weights: NetworkWeights, roundings: Mapping[str, Rounding], judge: Judge, told: Told) -> dict[str, float]:
+    """How coarse each layer should be; the mean of the logarithms over all weights is 0.
+
+    A layer that alone is rounded at coarseness f adds A f^2 to the squared errors of all that is compared, and its n
+    weights take n / 8 bytes less for each octave of f. At equal bytes the sum is least where A f^2 / n is the same
+    for all layers.
+    """
+    coarseness, sizes = {}, {}
+    for done, (name, rounding) in enumerate(roundings.items()):
+        told("trying each layer", done, len(roundings))
+        weight, bias = weights.convolution(name)
+        errors = judge.errors(_Replaced(weights, name, (rounding.at(_USUAL_COARSENESS).weight(), bias)))
+        harm = sum(_harm(each) for each in errors)
+        coarseness[name], sizes[name] = math.sqrt(weight.numel() / max(harm, 1e-20)), weight.numel()
+    mean = sum(sizes[name] * math.log(coarseness[name]) for name in sizes) / sum(sizes.values())
+    return {name: relative / math.exp(mean) for name, relative in coarseness.items()}
+
+
+def _harm(errors: Sequence[float]) -> float:
+    *grams, content = (error**2 for error in errors)
+    return sum(grams) + _CONTENT_SHARE * content
+
+
+class _Replaced:
+    """Weights of which one convolution is another."""
+
+    def __init__(self, weights: NetworkWeights, name: str, convolution: Convolution) -> None:
+        self._weights, self._name, self._convolution = weights, name, convolution
+        self.layers = weights.layers
+
+    def convolution(self, name: str) -> Convolution:
+        return self._convolution if name == self._name else self._weights.convolution(name)

@@ -1,0 +1,148 @@
+"""Make a file of weights: from a source, by a method, of a size or an error that is asked for."""
+
+import hashlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+from medley.errors import UsageError
+from medley.layers import CONTENT_LAYERS, LAYERS, STYLE_LAYERS, convolutions
+from medley.records import Digest
+from medley.settings import Settings
+from medley_workers.codebook import Provenance, pack
+from medley_workers.compressing.feedback import FINEST, Grids, Part, of_bytes, of_error
+from medley_workers.compressing.kmeans import cluster_layers
+from medley_workers.compressing.sources import Floats, read_source
+from medley_workers.compressing.telling import Told
+from medley_workers.convolutions import Convolutions, NetworkWeights
+from medley_workers.tensorfile import Array, write_tensors
+
+_HEADER_BYTES = 4_000
+"""More than a file's header takes; a size that is asked for includes it."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a file is to be: exactly one of ``bits``, ``target_bytes`` and ``target_error`` is given.
+
+    With the method kmeans it is ``bits``; with feedback, ``bits`` a weight are the most that the file may have.
+    """
+
+    source: str
+    """As ``sources.read_source`` takes it."""
+    out: Path
+    method: Literal["kmeans", "feedback"]
+    bits: int | None = None
+    """1 to 8."""
+    target_bytes: int | None = None
+    """The most that the file may have."""
+    target_error: float | None = None
+    """The largest relative error of a Gram matrix on pictures that were held back."""
+    without: frozenset[Part] = frozenset()
+    all_layers: bool = False
+    """Whether the file has all 16 convolutions, or the 13 that the default layers need."""
+    memory_bytes: int = 1_000_000_000
+    """What kmeans1d may take."""
+    pictures: tuple[Path, ...] = ()
+    """To calibrate on, besides dead leaves."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """What was made; ``bits`` is a weight's share of the whole file."""
+
+    path: Path
+    bytes: int
+    sha256: Digest
+    layers: int
+    bits: float
+    seconds: float
+    notes: tuple[str, ...]
+
+
+def compress(asked: Asked, settings: Settings, told: Told) -> Made:
+    """Make a file. It appears when it is whole.
+
+    Raises:
+        UsageError: it cannot be had, or cannot be written there.
+        WeightsError: the source is not the weights of VGG-19.
+        ImageError: a picture to calibrate on cannot be read.
+    """
+    started = time.monotonic()
+    source = read_source(asked.source, settings)
+    weights = _needed(source, asked.all_layers)
+    method = _kmeans if asked.method == "kmeans" else _feedback
+    arrays, bits, how, notes = method(asked, weights, settings, told)
+    provenance = Provenance(
+        method=asked.method,
+        layers=len(weights.layers),
+        bits=bits,
+        source=source.name,
+        source_sha256=source.sha256,
+        made_by=f"medley {version('medley')}",
+        how=how,
+    )
+    write_tensors(asked.out, arrays, provenance.model_dump(mode="json"))
+    data = asked.out.read_bytes()
+    digest = hashlib.sha256(data).hexdigest()
+    share = 8 * len(data) / _weights(weights)
+    return Made(asked.out, len(data), digest, len(weights.layers), share, time.monotonic() - started, notes)
+
+
+Found = tuple[Mapping[str, Array], float, dict[str, Any], tuple[str, ...]]
+"""The arrays of a file, its bits a weight, how they were made, and what there is to say of it."""
+
+
+def _needed(source: Floats, all_layers: bool) -> NetworkWeights:
+    names = convolutions(LAYERS[-1]) if all_layers else convolutions(*CONTENT_LAYERS, *STYLE_LAYERS)
+    if missing := [name for name in names if name not in source.layers]:
+        raise UsageError(
+            f"{source.name} has no {', '.join(missing)}; compress the layers that it has, or another file."
+        )
+    return Convolutions({name: source.convolution(name) for name in names})
+
+
+def _weights(weights: NetworkWeights) -> int:
+    return sum(weights.convolution(name)[0].numel() for name in weights.layers)
+
+
+def _kmeans(asked: Asked, weights: NetworkWeights, settings: Settings, told: Told) -> Found:  # noqa: ARG001
+    if asked.bits is None:
+        raise UsageError("The method kmeans is asked for a number of bits, and for nothing else.")
+    values = {name: weights.convolution(name)[0].numpy() for name in weights.layers}
+    found = cluster_layers(values, asked.bits, asked.memory_bytes, told)
+    arrays: dict[str, Array] = {}
+    for name in weights.layers:
+        arrays[f"{name}.indices"] = pack(found[name].indices, asked.bits)
+        arrays[f"{name}.table"] = found[name].table
+        arrays[f"{name}.bias"] = weights.convolution(name)[1].numpy()
+    sampled = {name: clusters.sampled for name, clusters in found.items() if clusters.sampled > 1}
+    notes = tuple(
+        f"{name}: clustered by one in about {every} of its weights, and refined on all of them; "
+        "for the exact optimum give more --memory."
+        for name, every in sampled.items()
+    )
+    return arrays, float(asked.bits), {"sampled": sampled}, notes
+
+
+def _feedback(asked: Asked, weights: NetworkWeights, settings: Settings, told: Told) -> Found:
+    grids = Grids(weights, asked.without, asked.pictures, settings, told)
+    if asked.target_error is not None:
+        candidate = of_error(grids, asked.target_error, told)
+    else:
+        most = asked.target_bytes or _weights(weights) * (asked.bits or 8) // 8
+        candidate = of_bytes(grids, most - _HEADER_BYTES, told)
+    worst = grids.worst_gram(candidate)
+    how = {
+        "coarseness": candidate.coarseness,
+        "without": sorted(asked.without),
+        "pictures": len(asked.pictures),
+        "worst_gram_error_held_back": worst,
+    }
+    notes = [] if worst is None else [f"Largest relative error of a Gram on pictures held back: {worst:.3f}."]
+    if candidate.coarseness == FINEST and asked.target_error is None:
+        notes.append("It is smaller than asked for: a finer grid would gain nothing.")
+    return candidate.arrays, 8 * candidate.bytes / _weights(weights), how, tuple(notes)

@@ -1,0 +1,151 @@
+"""The method ``feedback``: all convolutions on grids, fine enough for a size or an error that is asked for."""
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from medley.errors import UsageError
+from medley.settings import Settings
+from medley_workers.coded import CodedLayer, decode_layers, encode_layers
+from medley_workers.compressing.allotment import Judge, allot
+from medley_workers.compressing.grid import Rounding, one_thread
+from medley_workers.compressing.moments import Moments, second_moments
+from medley_workers.compressing.pictures import pictures
+from medley_workers.compressing.telling import Told
+from medley_workers.convolutions import Convolutions, NetworkWeights
+from medley_workers.tensorfile import Arrays
+from medley_workers.vgg import Network
+
+Part = Literal["feedback", "column-steps", "transform", "allotment", "contexts"]
+"""What can be left out: making up for errors, a step for each column by how much it matters, the transform over the
+taps, coarser grids for layers that do less harm, and coding by the magnitudes of rows and columns."""
+
+PARTS: tuple[Part, ...] = get_args(Part)
+CALIBRATED: tuple[Part, ...] = ("feedback", "column-steps", "allotment")
+"""Those that look at pictures."""
+
+FINEST, COARSEST = 2.0**-5, 2.0**2
+"""Steps, in deviations of the weights: below, half precision of the rest limits what is gained; above, all is zero."""
+
+_SEARCH_STEPS = 12
+"""Halvings of those seven octaves: what is found is within 0.2 % of the coarseness, or 0.1 % of the bytes."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """The network on grids of one coarseness."""
+
+    coarseness: float
+    arrays: Arrays
+    """As :func:`medley_workers.coded.encode_layers` makes them."""
+
+    @property
+    def bytes(self) -> int:
+        """Of the arrays; a file has a header, too."""
+        return sum(array.nbytes for array in self.arrays.values())
+
+
+class Grids:
+    """The network, prepared to be rounded more or less finely."""
+
+    def __init__(
+        self, weights: NetworkWeights, without: frozenset[Part], paths: Sequence[Path], settings: Settings, told: Told
+    ) -> None:
+        """Look at the pictures, unless every part that needs them is left out; see :data:`PARTS`."""
+        self._weights, self._contexts = weights, "contexts" not in without
+        names = weights.layers[1:]
+        self.judge: Judge | None = None
+        moments: Moments = {}
+        if set(CALIBRATED) - without:
+            seen, held_back = pictures(paths, settings)
+            moments = second_moments(Network(weights, "cpu"), names, seen, told)
+            self.judge = Judge(weights, held_back)
+        with one_thread():
+            self._roundings = {
+                name: Rounding(
+                    weights.convolution(name)[0], moments.get(name), transform="transform" not in without,
+                    feedback="feedback" not in without, column_steps="column-steps" not in without,
+                )
+                for name in names
+            }  # fmt: skip
+        self._shares = dict.fromkeys(names, 1.0)
+        if self.judge and "allotment" not in without:
+            self._shares = allot(weights, self._roundings, self.judge, told)
+
+    def at(self, coarseness: float) -> Candidate:
+        """The network on grids of this coarseness."""
+        with one_thread(), ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
+            layers = list(threads.map(lambda name: self._layer(name, coarseness), self._roundings))
+        first, *_ = (self._weights.convolution(name)[0] for name in self._weights.layers[:1])
+        biases = [self._weights.convolution(name)[1] for name in self._weights.layers]
+        return Candidate(coarseness, encode_layers(first, biases, layers, contexts=self._contexts))
+
+    def worst_gram(self, candidate: Candidate) -> float | None:
+        """The largest relative error of a Gram on the pictures that were held back, if there are any."""
+        if self.judge is None:
+            return None
+        return self.judge.worst_gram(Convolutions(decode_layers(candidate.arrays, self._weights.layers)))
+
+    def _layer(self, name: str, coarseness: float) -> CodedLayer:
+        return self._roundings[name].at(coarseness * self._shares[name])
+
+
+def of_bytes(grids: Grids, most_bytes: int, told: Told) -> Candidate:
+    """The finest that has at most so many bytes.
+
+    Raises:
+        UsageError: none is so small.
+    """
+    if (coarsest := grids.at(COARSEST)).bytes > most_bytes:
+        raise UsageError(f"The weights cannot be had in {most_bytes:,} bytes, but in {coarsest.bytes:,}: ask for more.")
+    if (finest := grids.at(FINEST)).bytes <= most_bytes:
+        return finest
+    fitting = {COARSEST: coarsest}
+
+    def is_too_fine(coarseness: float) -> bool:
+        candidate = grids.at(coarseness)
+        if candidate.bytes <= most_bytes:
+            fitting[coarseness] = candidate
+        return candidate.bytes > most_bytes
+
+    _search(is_too_fine, told)
+    return fitting[min(fitting)]
+
+
+def of_error(grids: Grids, most_error: float, told: Told) -> Candidate:
+    """The coarsest whose largest relative error of a Gram, on pictures that were held back, is at most this.
+
+    Raises:
+        UsageError: even the finest is worse, or there are no pictures, as all parts that need them are left out.
+    """
+    if grids.judge is None:
+        raise UsageError(f"An error can be asked for only with one of {', '.join(CALIBRATED)}, which look at pictures.")
+    fitting = {FINEST: grids.at(FINEST)}
+    if (least := grids.worst_gram(fitting[FINEST]) or 0.0) > most_error:
+        raise UsageError(f"No grid is fine enough for an error of {most_error:g}: ask for {least:.2g} or more.")
+
+    def is_too_fine(coarseness: float) -> bool:
+        candidate = grids.at(coarseness)
+        fits = (grids.worst_gram(candidate) or 0.0) <= most_error
+        if fits:
+            fitting[coarseness] = candidate
+        return fits
+
+    _search(is_too_fine, told)
+    return fitting[max(fitting)]
+
+
+def _search(is_too_fine: Callable[[float], bool], told: Told) -> None:
+    """Halve the range of coarseness, in octaves."""
+    low, high = math.log2(FINEST), math.log2(COARSEST)
+    for done in range(_SEARCH_STEPS):
+        told("looking for the coarseness", done, _SEARCH_STEPS)
+        middle = (low + high) / 2
+        if is_too_fine(2**middle):
+            low = middle
+        else:
+            high = middle

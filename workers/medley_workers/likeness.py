@@ -1,0 +1,28 @@
+"""How far a network's view of a picture is from another one's, by what style transfer looks at."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from medley.layers import CONTENT_LAYERS, STYLE_LAYERS
+from medley_workers.losses import gram
+from medley_workers.vgg import Network
+
+MEASURES = STYLE_LAYERS + CONTENT_LAYERS
+"""What is compared: the Gram matrices of the default style layers, then the features of the content layer."""
+
+View = Sequence[Tensor]
+"""What a network makes of one picture, in the order of :data:`MEASURES`."""
+
+
+def view(network: Network, image: Tensor) -> View:
+    """What a network makes of an image (1, 3, H, W)."""
+    with torch.no_grad():
+        features = network.features(image, MEASURES)
+    return [gram(features[layer]) for layer in STYLE_LAYERS] + [features[layer] for layer in CONTENT_LAYERS]
+
+
+def relative_errors(seen: View, exact: View) -> list[float]:
+    """For each of :data:`MEASURES`, the norm of the difference over that of the exact one (Frobenius)."""
+    return [float((one - other).norm() / other.norm()) for one, other in zip(seen, exact, strict=True)]

@@ -1,0 +1,88 @@
+"""Named arrays and a note in one safetensors file: written whole or not at all, and read without trust."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from medley.errors import UsageError, WeightsError
+
+Array = npt.NDArray[Any]
+Arrays = Mapping[str, Array]
+
+MOST_BYTES = 200_000_000
+"""All of VGG-19's convolutions as float32 are 80 MB; a larger file is not read."""
+
+_MOST_HEADER_BYTES = 100_000
+"""A header says names, shapes and the note; ours have 2 to 8 kB."""
+
+_LENGTH_BYTES = 8
+"""A safetensors file begins with its header's length, little-endian."""
+
+_NOTE = "medley"
+"""The one key of the metadata: safetensors writes several in no fixed order, and the same input must give the same
+bytes."""
+
+
+def is_tensor_file(begins: bytes) -> bool:
+    """Whether a file that begins so (16 bytes or more) may be one: a short length, and the header's brace."""
+    return begins[_LENGTH_BYTES:].startswith(b"{") and _header_bytes(begins) <= _MOST_HEADER_BYTES
+
+
+def write_tensors(path: Path, arrays: Arrays, note: Mapping[str, Any]) -> None:
+    """Write a file, which appears when it is whole; the same arrays and note give the same bytes.
+
+    Raises:
+        UsageError: it cannot be written there; nothing is left of it.
+    """
+    data = save(
+        {name: np.ascontiguousarray(array) for name, array in arrays.items()},
+        {_NOTE: json.dumps(note, sort_keys=True, separators=(",", ":"))},
+    )
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        try:
+            part.write_bytes(data)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written ({error.strerror}); make room, or name another place.") from error
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
+    """The arrays and the note of a file. No code in it is run, and no more memory is taken than twice its bytes.
+
+    Raises:
+        WeightsError: it cannot be read, or is not a file of :func:`write_tensors`.
+    """
+    try:
+        size = path.stat().st_size
+        if size > MOST_BYTES:
+            raise WeightsError(
+                f"{path} has {size:,} bytes, and weights have at most {MOST_BYTES:,}: it is no such file."
+            )
+        data = path.read_bytes()
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read ({error.strerror}); see that it is there and readable.") from error
+    if not is_tensor_file(data[:16]):
+        raise WeightsError(f"{path} is not a safetensors file. Name one that `medley vgg compress` made.")
+    try:
+        arrays = load(data)
+        header = json.loads(data[_LENGTH_BYTES : _LENGTH_BYTES + _header_bytes(data)])
+        note = json.loads(header["__metadata__"][_NOTE])
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise WeightsError(f"{path} is damaged, or not medley's: its header cannot be read. Fetch it again.") from error
+    if not isinstance(note, dict):
+        raise WeightsError(f"{path} is not medley's: its note is no JSON object. Fetch it again.")
+    return arrays, note
+
+
+def _header_bytes(data: bytes) -> int:
+    return int.from_bytes(data[:_LENGTH_BYTES], "little")
