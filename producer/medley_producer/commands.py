@@ -200,7 +200,7 @@ def _require_painting() -> None:
 
 
 def _dry_run(args: Namespace, settings: Settings, request: Request) -> int:
-    check_options(request.options)
+    check_options(request.options, request.vgg.weights)
     choice = Choice(settings, request.strict)
     with telling(Console(stderr=True)) as told:
         pools = Pools.scan(request.sampling, settings, told)

@@ -77,7 +77,7 @@ def submit(
         UsageError, DatasetError: the request cannot be met; nothing was enqueued.
         ServiceUnreachable, ServiceRefused: submitting again goes on from there.
     """
-    check_options(request.options)
+    check_options(request.options, request.vgg.weights)
     batch = read_batch(cluster.storage, request.name) or _create(cluster, request, told, pools, chosen)
     if differences := batch.differences(request.sampling, request.options, request.vgg.weights):
         raise BatchConflict(

@@ -221,8 +221,8 @@ def _table(compared: Any) -> Table:
 
 
 def _three(number: float) -> str:
-    """Three decimals; of what is far off, its size."""
-    return f"{number:.3f}" if number < 10 else f"{number:.0e}"
+    """Three decimals, or four digits of what is far off."""
+    return f"{number:.3f}" if number < 10 else f"{number:.4g}"
 
 
 def _notes(compared: Any) -> Iterator[str]:

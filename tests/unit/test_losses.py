@@ -10,7 +10,8 @@ from torch import Tensor
 
 from medley.errors import UsageError
 from medley.jobs import DEFAULT_WEIGHTS, StyleTransferOptions
-from medley_workers.codebook import Codebooks, convolution_shapes, load_weights
+from medley_workers.codebook import load_weights
+from medley_workers.convolutions import Convolutions, NetworkWeights
 from medley_workers.losses import Losses, Objective
 from medley_workers.vgg import Network
 from medley_workers.weights import find_weights
@@ -20,13 +21,13 @@ SMALL = StyleTransferOptions(content_layers=("block2_relu1",), style_layers=("bl
 
 
 @pytest.fixture(scope="module")
-def codebooks() -> Codebooks:
+def weights() -> NetworkWeights:
     return load_weights(find_weights(DEFAULT_WEIGHTS))
 
 
 @pytest.fixture(scope="module")
-def network(codebooks: Codebooks) -> Network:
-    return Network(codebooks, "cpu")
+def network(weights: NetworkWeights) -> Network:
+    return Network(weights, "cpu")
 
 
 def picture(seed: int, height: int, width: int) -> Tensor:
@@ -129,14 +130,10 @@ def test_a_term_without_layers_is_zero(term: str, network: Network, scene: Scene
     assert found.total > 0
 
 
-def test_the_gradient_is_the_slope(codebooks: Codebooks, scene: Scene) -> None:
+def test_the_gradient_is_the_slope(weights: NetworkWeights, scene: Scene) -> None:
     """In float64, where a finite difference is exact to many digits."""
-    tensors: dict[str, Tensor] = {}
-    for name in convolution_shapes():
-        weight, bias = codebooks.convolution(name)
-        indices = torch.arange(weight.numel()).reshape(weight.shape)
-        tensors |= {f"{name}_W_table": weight.double().flatten(), f"{name}_W_q": indices, f"{name}_b": bias.double()}
-    network = Network(Codebooks(tensors), "cpu")
+    convolutions = {name: weights.convolution(name) for name in weights.layers}
+    network = Network(Convolutions({name: (w.double(), b.double()) for name, (w, b) in convolutions.items()}), "cpu")
     options = SMALL.model_copy(update={"tv_weight": 100.0})
     objective = Objective(network, scene.content.double(), [s.double() for s in scene.styles], scene.weights, options)
     image = scene.image.double().requires_grad_()

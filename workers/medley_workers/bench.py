@@ -29,9 +29,9 @@ class Spread(Record):
     most: float
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> "Spread | None":
-        """Of no values, None."""
-        return cls(mean=sum(values) / len(values), least=min(values), most=max(values)) if values else None
+    def of(cls, values: Sequence[float]) -> "Spread":
+        """Of one value or more."""
+        return cls(mean=sum(values) / len(values), least=min(values), most=max(values))
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +72,8 @@ class Bench:
         self._reference = reference
         self._images = [*contents, *styles]
         self._pairs = list(product(contents, styles)) if num_steps else []
+        if any(torch.equal(content, style) for content, style in self._pairs):
+            raise UsageError("A content is its own style, so there is nothing to paint; leave one of the two out.")
         self._options = [
             StyleTransferOptions(num_steps=num_steps, init="noise" if seed else "content", seed=seed)
             for seed in range(starts if num_steps else 0)
@@ -79,8 +81,6 @@ class Bench:
         self._advance = advance
         self._exact = [self._view(reference, image) for image in self._images]
         self.paintings = self.paint(reference)
-        if any(painting.loss == 0 for painting in self.paintings):
-            raise UsageError("A content is its own style, so there is nothing to paint; leave one of the two out.")
 
     def errors(self, network: Network) -> dict[str, Spread]:
         """For each of ``likeness.MEASURES`` the relative error of what a network sees, over all pictures.
@@ -92,8 +92,7 @@ class Bench:
         errors = [relative_errors(self._view(network, image), exact) for image, exact in pairs]
         if not np.isfinite(errors).all():
             raise NumbersError("What this network sees is not finite; make its file again.")
-        spreads = (Spread.of(measured) for measured in zip(*errors, strict=True))
-        return {name: spread for name, spread in zip(MEASURES, spreads, strict=True) if spread}
+        return {name: Spread.of(measured) for name, *measured in zip(MEASURES, *errors, strict=True)}
 
     def paint(self, network: Network) -> list[Painting]:
         """What a network paints of each pair from each start, in order.
@@ -105,7 +104,8 @@ class Bench:
 
     def loss_ratio(self, paintings: Sequence[Painting]) -> Spread | None:
         """The losses of what a network painted (all of :meth:`paint`) over those of what the reference painted."""
-        return Spread.of([one.loss / exact.loss for one, exact in zip(paintings, self.paintings, strict=True)])
+        ratios = [one.loss / exact.loss for one, exact in zip(paintings, self.paintings, strict=True)]
+        return Spread.of(ratios) if ratios else None
 
     def distance(self, paintings: Sequence[Painting]) -> float | None:
         """From what the reference painted: the root mean square in grey levels, mean over all paintings."""

