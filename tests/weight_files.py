@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from medley_workers.coded import CodedLayer, encode_layers
 from medley_workers.codebook import Provenance, pack
+from medley_workers.coded import CodedLayer, encode_layers
 from medley_workers.convolutions import convolution_shapes
 from medley_workers.tensorfile import Array, write_tensors
 

@@ -53,7 +53,7 @@ class CodedLayer:
 
     def weight(self) -> Tensor:
         """(out, in, 3, 3) of float32."""
-        scaled = torch.from_numpy(self.integers.astype(np.float32))
+        scaled = torch.from_numpy(self.integers).float()
         scaled *= torch.from_numpy(steps_of(self.step_logs))
         kernels = scaled.reshape(-1, TAPS) @ torch.from_numpy(self.taps.astype(np.float32)).T
         return kernels.reshape(len(scaled), -1, 3, 3)
@@ -117,7 +117,7 @@ def decode_layers(arrays: Arrays, names: Sequence[str]) -> dict[str, tuple[Tenso
     shapes = convolution_shapes()
     biases = np.split(side["biases"].astype(np.float32), np.cumsum([shapes[name][0] for name in names])[:-1])
     weights = [torch.from_numpy(side["first"].astype(np.float32))]
-    weights += [layer.weight() for layer in _coded_layers(arrays, side, names[1:])]
+    weights += map(CodedLayer.weight, _coded_layers(arrays, side, names[1:]))
     return {name: (weight, torch.from_numpy(bias)) for name, weight, bias in zip(names, weights, biases, strict=True)}
 
 
@@ -130,19 +130,25 @@ def _coded_layers(arrays: Arrays, side: Arrays, names: Sequence[str]) -> Iterato
         out, width = shapes[name][0], shapes[name][1] * TAPS
         columns = slice(column, column + width)
         classes = _classes(side["rows"][row : row + out], side["columns"][columns])
-        integers = decoder.decode(classes).astype(np.int32) - _MOST
-        _put_escapes(integers, arrays, weight)
-        yield CodedLayer(integers.reshape(out, width), side["steps"][columns], side["taps"][index])
+        # Nothing here holds on to the integers, which are as large as the weights.
+        yield CodedLayer(
+            _integers(decoder.decode(classes), arrays, weight).reshape(out, width),
+            side["steps"][columns], side["taps"][index],
+        )  # fmt: skip
         row, column, weight = row + out, column + width, weight + out * width
     decoder.finish()
     if (arrays["escape_at"] >= weight).any():
         raise rans.Damaged("an escape is beyond the last weight")
 
 
-def _put_escapes(integers: npt.NDArray[np.int32], arrays: Arrays, begin: int) -> None:
+def _integers(symbols: npt.NDArray[np.uint8], arrays: Arrays, begin: int) -> npt.NDArray[np.int32]:
+    """What symbols mean, the first of which is of the weight ``begin``; escapes are put in their places."""
+    integers = symbols.astype(np.int32)
+    integers -= _MOST
     at = arrays["escape_at"].astype(np.int64) - begin
     here = (at >= 0) & (at < len(integers))
     integers[at[here]] = arrays["escape_value"][here]
+    return integers
 
 
 def _scales(integers: npt.NDArray[np.int32], contexts: bool) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int8]]:

@@ -102,13 +102,14 @@ class Decoder:
             raise Damaged("a class has no frequencies")
         states, lanes = self._states, len(self._states)
         symbols = np.empty(classes.shape, np.uint8)
-        rows = classes.astype(np.int32) << PRECISION
-        slots = np.empty(lanes, np.int64)
+        rows, slots = np.empty(lanes, np.int64), np.empty(lanes, np.int64)
         found, starts = np.empty_like(states), np.empty_like(states)
         # Every operation here has its result where it was, as memory that is new each time takes half of the time.
         for at in range(0, len(classes), lanes):
             np.bitwise_and(states, ONE - 1, out=slots, casting="unsafe")
-            slots += rows[at : at + lanes]
+            rows[:] = classes[at : at + lanes]
+            rows <<= PRECISION
+            slots += rows
             np.take(self._table, slots, out=found, mode="clip")
             symbols[at : at + lanes] = found  # its lowest byte
             np.right_shift(found, 32 - PRECISION, out=starts)
