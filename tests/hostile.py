@@ -33,7 +33,7 @@ def write_hostile_files(folder: Path, count: int, seed: int) -> list[Path]:
     for number in range(count - len(paths)):
         form = FORMATS[number % len(FORMATS)]
         path = folder / f"mutant{number:03d}.{form.lower()}"
-        path.write_bytes(_mutated(_sound(form, rng), rng))
+        path.write_bytes(mutated(_sound(form, rng), rng))
         paths.append(path)
     return paths
 
@@ -67,7 +67,7 @@ _OPTIONS: dict[str, list[dict[str, object]]] = {
 }
 
 
-def _mutated(data: bytes, rng: random.Random) -> bytes:
+def mutated(data: bytes, rng: random.Random) -> bytes:
     """Damaged in one to three of the ways in which files get damaged, or are meant to."""
     for _ in range(rng.randint(1, 3)):
         data = rng.choice(_MUTATIONS)(bytearray(data), rng)

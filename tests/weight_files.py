@@ -49,9 +49,9 @@ def coded_layers(layers: int = LAYERS, seed: int = 0) -> list[CodedLayer]:
         out, inputs, _, _ = convolution_shapes()[name]
         width = 9 * inputs
         spread = np.exp2(rng.uniform(-2, 1, (out, 1)) + rng.uniform(-5, 3, width))
-        integers = np.rint(rng.laplace(0, spread)).astype(np.int32)
+        integers = np.rint(rng.laplace(0, spread)).astype(np.int16)
         integers[:, ::7] = 0
-        integers[3, 1], integers[5, 2], integers[-1, -1] = 128, -128, -70_000
+        integers[3, 1], integers[5, 2], integers[-1, -1] = 128, -128, -32_767
         steps = rng.integers(-20, 10, width).astype(np.int8)
         drawn.append(CodedLayer(integers, steps, rng.normal(0, 0.3, (9, 9)).astype(np.float16)))
     return drawn

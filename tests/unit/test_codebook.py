@@ -3,6 +3,7 @@
 import hashlib
 import os
 import struct
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -97,7 +98,7 @@ def test_a_network_says_which_convolutions_its_file_lacks(method: str, file: Pat
     network = Network(load_weights(weight_files.write_small_file(file, method)), "cpu")
     image = torch.zeros(1, 3, 32, 32)
     assert network.features(image, ["block2_relu1"])["block2_relu1"].isfinite().all()
-    with pytest.raises(UsageError, match="end with block2_conv1, .* need block2_conv2, block3_conv1: "):
+    with pytest.raises(UsageError, match=r"end with block2_conv1, .* need block2_conv2, block3_conv1: "):
         network.features(image, ["block1_relu1", "block3_conv1"])
 
 
@@ -247,7 +248,7 @@ FEEDBACK: dict[str, tuple[Callable[[dict[str, Array]], object], str]] = {
     "words too many": (changed("words", lambda x: np.append(x, x)), "the stream does not end where it should"),
     "a word flipped": (changed("words", lambda x: x ^ (np.arange(len(x)) == 99).astype(np.uint16)), "the stream"),
     "an escape without a place": (changed("escape_at", lambda x: x[:-1]), "there are not as many escapes as places"),
-    "an escape of floats": (changed("escape_value", lambda x: x.view(np.float32)), "escape_value is not a row of <i4"),
+    "an escape of floats": (changed("escape_value", lambda x: x.view(np.float16)), "escape_value is not a row of <i2"),
     "an escape beyond all": (changed("escape_at", with_value(36864 + 73728)), "beyond the last weight"),
     "an escape far beyond": (changed("escape_at", with_value(2**32 - 1)), "beyond the last weight"),
     "side is not zlib's": (changed("side", lambda x: x[::-1].copy()), "cannot be inflated"),
@@ -321,6 +322,11 @@ def test_what_cannot_be_opened_is_refused(by: Callable[[Path], object], tmp_path
         refused(tmp_path / name, by)
     assert "No such file" in refused(tmp_path / "gone", by)
     refused(Path("/dev/zero"), by)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has such a file")
+def test_a_file_that_fails_while_it_is_read_is_refused() -> None:
+    assert "Input/output error" in refused(Path("/proc/self/mem"))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

@@ -39,7 +39,7 @@ def environment(**more: str) -> dict[str, str]:
 @pytest.mark.parametrize("method", METHODS)
 def test_the_same_weights_give_the_same_bytes(method: str, tmp_path: Path) -> None:
     for seed in ("1", "2"):
-        command = [sys.executable, "-c", _WRITE, tmp_path / seed, method]
+        command = [sys.executable, "-c", _WRITE, str(tmp_path / seed), method]
         subprocess.run(command, env=environment(PYTHONHASHSEED=seed), check=True, timeout=100)
     assert (tmp_path / "1").read_bytes() == (tmp_path / "2").read_bytes()
 
@@ -67,8 +67,8 @@ echo "code $?"; ls -A "$1"; cat "$1/weights"
 
 
 def test_a_full_disk_is_named_and_nothing_is_left_on_it(tmp_path: Path) -> None:
-    script = ["sh", "-c", _WRITE_ON_A_FULL_DISK, "sh", tmp_path, sys.executable, _WRITE]
-    command = ["unshare", "-rm", *script]
+    script = [_WRITE_ON_A_FULL_DISK, "sh", str(tmp_path), sys.executable, _WRITE]
+    command = ["unshare", "-rm", "sh", "-c", *script]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=100, check=False)
     if (done.returncode == 99 or done.stderr.startswith("unshare:")) and os.environ.get("CI") != "true":
         pytest.skip("This machine has no user namespaces, so no small disk can be mounted.")

@@ -17,9 +17,10 @@ from torch import Tensor
 from medley_workers import rans
 from medley_workers.convolutions import convolution_shapes
 from medley_workers.tensorfile import Array, Arrays
+from medley_workers.threads import one_thread
 
 LANES = 4096
-"""Divides the number of weights of every convolution but the first."""
+"""Divides the number of weights in 64 rows of every convolution but the first."""
 
 TAPS = 9
 """Of a 3 x 3 kernel."""
@@ -32,17 +33,25 @@ _LOWEST = -6 * _CLASSES_AN_OCTAVE
 _CLASSES = 13 * _CLASSES_AN_OCTAVE
 """Classes are thirds of an octave of the mean magnitude, from 1/64 to 128."""
 
+_ROWS = 64
+"""That are decoded together; divides the rows of every convolution."""
+
 _MOST = 127
 """Larger integers are stored beside the stream; of VGG-19's some hundreds are."""
 
-_ARRAYS = {"side": "|u1", "states": "<u4", "words": "<u2", "escape_at": "<u4", "escape_value": "<i4"}
+_ARRAYS = {"side": "|u1", "states": "<u4", "words": "<u2", "escape_at": "<u4", "escape_value": "<i2"}
+
+
+Integers = npt.NDArray[np.int16]
+
+MOST_INTEGER = np.iinfo(np.int16).max
 
 
 @dataclass(frozen=True, eq=False)
 class CodedLayer:
     """A convolution on a grid: its weights, for each kernel, are ``taps @ (integers x steps)``."""
 
-    integers: npt.NDArray[np.int32]
+    integers: Integers
     """(out, 9 in), a column for each input channel and coefficient."""
 
     step_logs: npt.NDArray[np.int8]
@@ -53,8 +62,7 @@ class CodedLayer:
 
     def weight(self) -> Tensor:
         """(out, in, 3, 3) of float32."""
-        scaled = torch.from_numpy(self.integers).float()
-        scaled *= torch.from_numpy(steps_of(self.step_logs))
+        scaled = torch.from_numpy(self.integers) * torch.from_numpy(steps_of(self.step_logs))
         kernels = scaled.reshape(-1, TAPS) @ torch.from_numpy(self.taps.astype(np.float32)).T
         return kernels.reshape(len(scaled), -1, 3, 3)
 
@@ -100,7 +108,7 @@ def encode_layers(
         "states": states,
         "words": words,
         "escape_at": escapes.astype(np.uint32),
-        "escape_value": integers[escapes].astype(np.int32),
+        "escape_value": integers[escapes],
     }
 
 
@@ -114,36 +122,43 @@ def decode_layers(arrays: Arrays, names: Sequence[str]) -> dict[str, tuple[Tenso
     side = _read_side(arrays["side"], names)
     if not all(np.isfinite(side[name]).all() for name in ("first", "biases", "taps")):
         raise rans.Damaged("a value is not finite")
-    shapes = convolution_shapes()
-    biases = np.split(side["biases"].astype(np.float32), np.cumsum([shapes[name][0] for name in names])[:-1])
-    weights = [torch.from_numpy(side["first"].astype(np.float32))]
-    weights += map(CodedLayer.weight, _coded_layers(arrays, side, names[1:]))
-    return {name: (weight, torch.from_numpy(bias)) for name, weight, bias in zip(names, weights, biases, strict=True)}
+    shapes = [convolution_shapes()[name] for name in names]
+    sizes = [prod(shape) for shape in shapes]
+    weights = torch.empty(sum(sizes))
+    at = sizes[0]
+    weights[:at] = torch.from_numpy(side["first"].astype(np.float32).reshape(-1))
+    with one_thread():
+        for piece in _pieces(arrays, side, names[1:]):
+            weight = piece.weight().reshape(-1)
+            weights[at : at + len(weight)] = weight
+            at += len(weight)
+    each = zip(torch.split_with_sizes(weights, sizes), shapes, strict=True)
+    biases = torch.split_with_sizes(torch.from_numpy(side["biases"].astype(np.float32)), [out for out, *_ in shapes])
+    return dict(zip(names, zip((weight.view(shape) for weight, shape in each), biases, strict=True), strict=True))
 
 
-def _coded_layers(arrays: Arrays, side: Arrays, names: Sequence[str]) -> Iterator[CodedLayer]:
-    """The layers one by one, so that little more than one is in memory."""
+def _pieces(arrays: Arrays, side: Arrays, names: Sequence[str]) -> Iterator[CodedLayer]:
+    """The layers in order, a few rows at a time, so that little more than the weights is ever in memory."""
     decoder = rans.Decoder(arrays["states"], arrays["words"], side["shares"])
     row = column = weight = 0
     shapes = convolution_shapes()
     for index, name in enumerate(names):
         out, width = shapes[name][0], shapes[name][1] * TAPS
         columns = slice(column, column + width)
-        classes = _classes(side["rows"][row : row + out], side["columns"][columns])
-        # Nothing here holds on to the integers, which are as large as the weights.
-        yield CodedLayer(
-            _integers(decoder.decode(classes), arrays, weight).reshape(out, width),
-            side["steps"][columns], side["taps"][index],
-        )  # fmt: skip
-        row, column, weight = row + out, column + width, weight + out * width
+        for begin in range(row, row + out, _ROWS):
+            classes = _classes(side["rows"][begin : begin + _ROWS], side["columns"][columns])
+            integers = _integers(decoder.decode(classes), arrays, weight)
+            yield CodedLayer(integers.reshape(_ROWS, width), side["steps"][columns], side["taps"][index])
+            weight += len(classes)
+        row, column = row + out, column + width
     decoder.finish()
     if (arrays["escape_at"] >= weight).any():
         raise rans.Damaged("an escape is beyond the last weight")
 
 
-def _integers(symbols: npt.NDArray[np.uint8], arrays: Arrays, begin: int) -> npt.NDArray[np.int32]:
+def _integers(symbols: npt.NDArray[np.uint8], arrays: Arrays, begin: int) -> Integers:
     """What symbols mean, the first of which is of the weight ``begin``; escapes are put in their places."""
-    integers = symbols.astype(np.int32)
+    integers = symbols.astype(np.int16)
     integers -= _MOST
     at = arrays["escape_at"].astype(np.int64) - begin
     here = (at >= 0) & (at < len(integers))
@@ -151,7 +166,7 @@ def _integers(symbols: npt.NDArray[np.uint8], arrays: Arrays, begin: int) -> npt
     return integers
 
 
-def _scales(integers: npt.NDArray[np.int32], contexts: bool) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int8]]:
+def _scales(integers: Integers, contexts: bool) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int8]]:
     """Logarithms of the mean magnitude: of rows, relative to the layer's, and of columns, as classes."""
     magnitude = abs(integers) + 2.0 ** (_LOWEST / _CLASSES_AN_OCTAVE - 2)  # so that a column of zeros has a logarithm
     rows = np.log2(magnitude.mean(axis=1) / magnitude.mean())

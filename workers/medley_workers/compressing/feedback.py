@@ -12,12 +12,13 @@ from medley.errors import UsageError
 from medley.settings import Settings
 from medley_workers.coded import CodedLayer, decode_layers, encode_layers
 from medley_workers.compressing.allotment import Judge, allot
-from medley_workers.compressing.grid import Rounding, one_thread
+from medley_workers.compressing.grid import Rounding
 from medley_workers.compressing.moments import Moments, second_moments
 from medley_workers.compressing.pictures import pictures
 from medley_workers.compressing.telling import Told
 from medley_workers.convolutions import Convolutions, NetworkWeights
 from medley_workers.tensorfile import Arrays
+from medley_workers.threads import one_thread
 from medley_workers.vgg import Network
 
 Part = Literal["feedback", "column-steps", "transform", "allotment", "contexts"]

@@ -5,14 +5,11 @@ each is made up for by the columns that are not rounded yet, as far as what the 
 allows. Here with a transform over the taps of a kernel, whose neighbours are alike, and with a step for each column.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from medley_workers.coded import STEPS_AN_OCTAVE, TAPS, CodedLayer, steps_of
+from medley_workers.coded import MOST_INTEGER, STEPS_AN_OCTAVE, TAPS, CodedLayer, steps_of
 
 _DAMPING = 0.01
 """Added to the moments' diagonal, as a share of its mean: what was hardly seen still has some weight."""
@@ -21,17 +18,6 @@ _BLOCK = 128
 """Columns that are rounded before the rest hears of their errors, in one product of matrices."""
 
 _STEP_LOGS = np.iinfo(np.int8)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Sums inside are in one order, so that the same input gives the same bytes however many cores there are."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 class Rounding:
@@ -70,7 +56,8 @@ class Rounding:
             integers = _round_with_feedback(self._weight, self._factor, steps)
         else:
             integers = torch.round(self._weight / steps)
-        return CodedLayer(integers.to(torch.int32).numpy(), logs, self._taps.numpy())
+        integers = integers.clamp(-MOST_INTEGER, MOST_INTEGER).to(torch.int16)
+        return CodedLayer(integers.numpy(), logs, self._taps.numpy())
 
 
 def _transform(weight: Tensor) -> Tensor:
