@@ -138,7 +138,7 @@ def _lose(header: Header, rng: random.Random) -> None:
 def _lie_in_note(header: Header, rng: random.Random) -> None:
     note = json.loads(header["__metadata__"]["medley"])
     if isinstance(note, dict):
-        note[rng.choice([*note, "more"])] = rng.choice(_VALUES)
+        note[rng.choice([*note, "more", "\n\x1b[2J"])] = rng.choice(_VALUES)
     header["__metadata__"]["medley"] = json.dumps(rng.choice([note, note, note, [note], "note"]))
 
 

