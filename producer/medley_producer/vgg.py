@@ -76,10 +76,10 @@ def info(args: Namespace) -> int:
         f"{args.file}: {found.bytes:,} bytes, {made.bits:.3g} bits a weight, "
         f"{found.ratio:.1f} times smaller than float32",
         f"SHA-256 {found.sha256}",
-        f"method {made.method}, by {made.made_by}",
-        f"made of {made.source}, SHA-256 {made.source_sha256}",
-        *(f"{key.replace('_', ' ')}: {value}" for key, value in made.how.items()),
-        made.licence,
+        f"method {made.method}, by {shown(made.made_by)}",
+        f"made of {shown(made.source)}, SHA-256 {made.source_sha256}",
+        *(shown(f"{key.replace('_', ' ')}: {value}") for key, value in made.how.items()),
+        shown(made.licence),
     )
     return 0
 

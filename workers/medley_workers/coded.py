@@ -86,7 +86,7 @@ def encode_layers(
     scales = [_scales(layer.integers, contexts) for layer in layers]
     classes = np.concatenate([_classes(rows, columns) for rows, columns in scales])
     integers = np.concatenate([layer.integers.reshape(-1) for layer in layers])
-    escapes = np.flatnonzero(abs(integers) > _MOST)
+    escapes = np.flatnonzero((integers < -_MOST) | (integers > _MOST))
     symbols = (np.clip(integers, -_MOST, _MOST) + _MOST).astype(np.uint8)
     width = 2 * _MOST + 1
     counts = np.bincount(classes.astype(np.int64) * width + symbols, minlength=_CLASSES * width)
@@ -168,7 +168,8 @@ def _integers(symbols: npt.NDArray[np.uint8], arrays: Arrays, begin: int) -> Int
 
 def _scales(integers: Integers, contexts: bool) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int8]]:
     """Logarithms of the mean magnitude: of rows, relative to the layer's, and of columns, as classes."""
-    magnitude = abs(integers) + 2.0 ** (_LOWEST / _CLASSES_AN_OCTAVE - 2)  # so that a column of zeros has a logarithm
+    least = 2.0 ** (_LOWEST / _CLASSES_AN_OCTAVE - 2)  # so that a column of zeros has a logarithm
+    magnitude = abs(integers.astype(np.float64)) + least
     rows = np.log2(magnitude.mean(axis=1) / magnitude.mean())
     columns = np.log2(magnitude.mean(axis=0))
     if not contexts:

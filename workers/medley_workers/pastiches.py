@@ -76,4 +76,7 @@ def _problem(indices: object, table: object, bias: object, shape: tuple[int, int
 
 
 def _is_tensor(value: object, dtype: torch.dtype) -> TypeGuard[Tensor]:
-    return isinstance(value, Tensor) and value.dtype == dtype
+    """Whether it is one, with numbers in rows; a sparse one, or one without numbers, can hardly be asked anything."""
+    if not isinstance(value, Tensor) or value.dtype != dtype or value.requires_grad:
+        return False
+    return value.layout == torch.strided and value.device.type == "cpu"

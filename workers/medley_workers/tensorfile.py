@@ -14,12 +14,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from medley.errors import UsageError, WeightsError
+from medley.weightfiles import MOST_BYTES
 
 Array = npt.NDArray[Any]
 Arrays = Mapping[str, Array]
-
-MOST_BYTES = 200_000_000
-"""All of VGG-19's convolutions as float32 are 80 MB; a larger file is not read."""
 
 _MOST_HEADER_BYTES = 100_000
 """A header says names, shapes and the note; ours have 2 to 8 kB."""
@@ -37,7 +35,7 @@ def opened(path: Path) -> Iterator[BinaryIO]:
     """A file of weights, to be read.
 
     Raises:
-        WeightsError: it cannot be read, has more than :data:`MOST_BYTES`, or is a folder, a pipe or the like.
+        WeightsError: it cannot be read, has too many bytes, or is a folder, a pipe or the like.
     """
     try:
         status = path.stat()  # first, as opening a pipe would wait for whoever writes into it

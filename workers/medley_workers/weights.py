@@ -15,7 +15,7 @@ from medley.records import Digest
 from medley.settings import Settings
 from medley.storage import Storage
 from medley.storage.folder import os_errors
-from medley.wheels import pastiches_file
+from medley.weightfiles import pastiches_file
 
 log = logging.getLogger(__name__)
 
