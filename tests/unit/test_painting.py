@@ -36,6 +36,6 @@ def test_a_job_that_would_not_fit_fails_before_anything_is_looked_at(
     options = StyleTransferOptions(size=1200)
     job = StyleTransfer(id=job_id(content, [style], options, DEFAULT_WEIGHTS), content=content, styles=(style,))
     monkeypatch.setattr(devices, "free_memory", lambda: 2_000_000_000)
-    monkeypatch.delattr(network, "_codebooks")  # no layer can be run
+    monkeypatch.delattr(network, "_weights")  # no layer can be run
     with pytest.raises(OutOfMemory, match=r"^1200 x 900 px needs about 6\.\d GB .* 2\.0 GB are free; --size \d+ would"):
         set_up(job, options, studio)
