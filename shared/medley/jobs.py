@@ -18,8 +18,9 @@ from pydantic import (
 from medley.layers import CONTENT_LAYERS, LAYERS, STYLE_LAYERS, convolutions
 from medley.records import BatchName, Digest, InputName, JobId, Record, canonical_json
 
-ENGINE = 2
-"""Raised when the same request would give other pixels; part of job ids and of queue names."""
+ENGINE = 3
+"""Raised when the same request would give other pixels, with other default weights too; part of job ids and of queue
+names, so that no worker is sent jobs whose weights it does not have."""
 
 
 QueueKind = Literal["finish", "interactive", "bulk"]

@@ -76,7 +76,7 @@ def test_a_full_disk_is_named_and_nothing_is_left_on_it(tmp_path: Path) -> None:
     assert "weights cannot be written (No space left on device); make room" in done.stderr
 
 
-@pytest.mark.parametrize("name", ["gone/weights", "file/weights", "folder", "n" * 255])
+@pytest.mark.parametrize("name", ["file/weights", "folder", "n" * 256])
 def test_a_place_that_cannot_be_written_is_named_and_nothing_is_left(name: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()

@@ -17,7 +17,7 @@ the steps of their columns, ``T`` the layer's transform. The layers are laid end
 
 - ``words``: uint16, and ``states``: uint32, (4096,): the stream of :mod:`medley_workers.rans`; a symbol is q + 127,
   with q cut to -127..127
-- ``escape_at``: uint32, and ``escape_value``: int16: where q is beyond that, and what it is
+- ``escape_at``: uint32, and ``escape_value``: int16: where q is beyond that, in order, and what it is
 - ``side``: uint8, zlib's: one after the other, ``first`` (float16, the first convolution's weight, which is not on a
   grid), ``biases`` (float16, of all convolutions), ``taps`` (float16, T of each layer, (9, 9)), ``steps`` (int8, of
   each column, s = 2^(step / 2)), ``rows`` and ``columns`` (int8, of each row and column; the class of q is their sum,
@@ -59,7 +59,9 @@ class Provenance(Record):
     layers: int = Field(
         ge=2, le=len(convolution_shapes()), description="how many of VGG-19's convolutions, from the first"
     )
-    bits: float = Field(gt=0, le=32, description="a weight, over all of the file")
+    bits: float = Field(
+        gt=0, le=32, description="of an index (kmeans), or of a weight, of all the file (feedback)"
+    )
     source: str = Field(description="what was compressed, for people")
     source_sha256: Digest
     made_by: str = Field(description="medley and its version")

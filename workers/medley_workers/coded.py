@@ -160,9 +160,8 @@ def _integers(symbols: npt.NDArray[np.uint8], arrays: Arrays, begin: int) -> Int
     """What symbols mean, the first of which is of the weight ``begin``; escapes are put in their places."""
     integers = symbols.astype(np.int16)
     integers -= _MOST
-    at = arrays["escape_at"].astype(np.int64) - begin
-    here = (at >= 0) & (at < len(integers))
-    integers[at[here]] = arrays["escape_value"][here]
+    here = slice(*np.searchsorted(arrays["escape_at"], (begin, begin + len(integers))))
+    integers[arrays["escape_at"][here] - begin] = arrays["escape_value"][here]
     return integers
 
 
@@ -233,3 +232,5 @@ def _check(arrays: Mapping[str, Any]) -> None:
         raise rans.Damaged(f"there are not {LANES} states")
     if arrays["escape_at"].shape != arrays["escape_value"].shape:
         raise rans.Damaged("there are not as many escapes as places for them")
+    if (arrays["escape_at"][1:] <= arrays["escape_at"][:-1]).any():
+        raise rans.Damaged("the places of escapes are not in order")

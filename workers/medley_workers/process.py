@@ -83,6 +83,7 @@ class PaintingProcess:
         """The studio with these weights, and the seconds that loading them took: none if they are loaded already."""
         if self._studio is not None and self._loaded == weights.sha256:
             return self._studio, 0.0
+        self._studio = None  # two networks would need twice the memory
         from medley_workers.codebook import load_weights
         from medley_workers.devices import choose_device
         from medley_workers.painting import Studio

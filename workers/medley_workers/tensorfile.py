@@ -1,7 +1,6 @@
 """Named arrays and a note in one safetensors file: written whole or not at all, and read without trust."""
 
 import json
-import os
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from medley.errors import UsageError, WeightsError
+from medley.storage.folder import whole_file
 from medley.weightfiles import MOST_BYTES
 
 Array = npt.NDArray[Any]
@@ -56,8 +56,8 @@ def is_tensor_file(begins: bytes) -> bool:
     return begins[_LENGTH_BYTES:].startswith(b"{") and _header_bytes(begins) <= _MOST_HEADER_BYTES
 
 
-def write_tensors(path: Path, arrays: Arrays, note: Mapping[str, Any]) -> None:
-    """Write a file, which appears when it is whole; the same arrays and note give the same bytes.
+def write_tensors(path: Path, arrays: Arrays, note: Mapping[str, Any]) -> bytes:
+    """Write a file, which appears when it is whole, and return its bytes: the same ones for the same arrays and note.
 
     Raises:
         UsageError: it cannot be written there; nothing is left of it.
@@ -66,15 +66,12 @@ def write_tensors(path: Path, arrays: Arrays, note: Mapping[str, Any]) -> None:
         {name: np.ascontiguousarray(array) for name, array in arrays.items()},
         {_NOTE: json.dumps(note, sort_keys=True, separators=(",", ":"))},
     )
-    part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        try:
-            part.write_bytes(data)
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        with whole_file(path) as file:
+            file.write(data)
     except OSError as error:
         raise UsageError(f"{path} cannot be written ({error.strerror}); make room, or name another place.") from error
+    return data
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:

@@ -93,7 +93,7 @@ def _fetch(weights: Weights, storage: Storage, path: Path, not_installed: Weight
             raise not_installed from error
         raise WeightsError(
             f"The weights {shown(weights.label)} are not in {storage.root}, which has no {key}; "
-            "put that file there again, and submit its jobs under another name."
+            "put that file there, and submit its jobs under another name."
         ) from error
     try:
         if _digest_of(part) != weights.sha256:

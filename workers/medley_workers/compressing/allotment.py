@@ -3,40 +3,18 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from torch import Tensor
-
 from medley_workers.compressing.grid import Rounding
 from medley_workers.compressing.telling import Told
 from medley_workers.convolutions import Convolution, NetworkWeights
-from medley_workers.likeness import relative_errors, view
+from medley_workers.likeness import Judge
 from medley_workers.vgg import Network
 
 _USUAL_COARSENESS = 0.5
 """At which a layer's harm is measured: about that of a file whose pictures nobody can tell apart."""
 
-
 _CONTENT_SHARE = 0.25
 """What the content layer's squared error counts beside each Gram's. Counted whole, it was measured to cost a fifth of
 block 5's error at equal bytes; at a tenth, its own error doubles."""
-
-
-class Judge:
-    """Knows what the exact network makes of some pictures, and how far others are from it."""
-
-    def __init__(self, weights: NetworkWeights, images: Sequence[Tensor]) -> None:
-        self._images = images
-        self._exact = [view(Network(weights, "cpu"), image) for image in images]
-
-    def errors(self, weights: NetworkWeights) -> list[list[float]]:
-        """The relative errors (see ``likeness``) of each picture."""
-        network = Network(weights, "cpu")
-        return [
-            relative_errors(view(network, image), exact) for image, exact in zip(self._images, self._exact, strict=True)
-        ]
-
-    def worst_gram(self, weights: NetworkWeights) -> float:
-        """The largest relative error of a Gram matrix, over all pictures and style layers."""
-        return max(max(errors[:-1]) for errors in self.errors(weights))
 
 
 def allot(weights: NetworkWeights, roundings: Mapping[str, Rounding], judge: Judge, told: Told) -> dict[str, float]:
@@ -46,13 +24,16 @@ def allot(weights: NetworkWeights, roundings: Mapping[str, Rounding], judge: Jud
     weights take n / 8 bytes less for each octave of f. At equal bytes the sum is least where A f^2 / n is the same
     for all layers.
     """
-    coarseness, sizes = {}, {}
+    coarseness: dict[str, float] = {}
+    sizes: dict[str, int] = {}
     for done, (name, rounding) in enumerate(roundings.items()):
         told("trying each layer", done, len(roundings))
         weight, bias = weights.convolution(name)
-        errors = judge.errors(_Replaced(weights, name, (rounding.at(_USUAL_COARSENESS).weight(), bias)))
-        harm = sum(_harm(each) for each in errors)
-        coarseness[name], sizes[name] = math.sqrt(weight.numel() / max(harm, 1e-20)), weight.numel()
+        rounded = _Replaced(weights, name, (rounding.at(_USUAL_COARSENESS).weight(), bias))
+        harm = sum(_harm(each) for each in judge.errors(Network(rounded, "cpu")))
+        sizes[name] = weight.numel()
+        # What comes after all that is compared does no harm that is seen: it is rounded as its last seen neighbour is.
+        coarseness[name] = math.sqrt(weight.numel() / harm) if harm else next(reversed(coarseness.values()), 1.0)
     mean = sum(sizes[name] * math.log(coarseness[name]) for name in sizes) / sum(sizes.values())
     return {name: relative / math.exp(mean) for name, relative in coarseness.items()}
 

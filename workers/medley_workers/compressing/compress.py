@@ -22,14 +22,11 @@ from medley_workers.compressing.feedback import (
     of_bytes,
     of_error,
 )
-from medley_workers.compressing.kmeans import cluster_layers
+from medley_workers.compressing.kmeans import cluster_layers, squared_error
 from medley_workers.compressing.sources import Floats, read_source
 from medley_workers.compressing.telling import Told
 from medley_workers.convolutions import Convolutions, NetworkWeights
 from medley_workers.tensorfile import Array, write_tensors
-
-_HEADER_BYTES = 4_000
-"""More than a file's header takes; a size that is asked for includes it."""
 
 
 @dataclass(frozen=True)
@@ -103,12 +100,14 @@ def compress(asked: Asked, settings: Settings, told: Told, calibration: Calibrat
         made_by=f"medley {version('medley')}",
         how=how,
     )
-    write_tensors(asked.out, arrays, provenance.model_dump(mode="json"))
-    data = asked.out.read_bytes()
+    data = write_tensors(asked.out, arrays, provenance.model_dump(mode="json"))
     digest = hashlib.sha256(data).hexdigest()
     share = 8 * len(data) / _weights(weights)
     return Made(asked.out, len(data), digest, len(weights.layers), share, time.monotonic() - started, notes)
 
+
+_EXCESS = "which was within 0.1 % of the exact squared error wherever both were had"
+"""At 3 to 8 bits, on the layers for which there was memory: see ``kmeans``."""
 
 Found = tuple[Mapping[str, Array], float, dict[str, Any], tuple[str, ...]]
 """The arrays of a file, its bits a weight, how they were made, and what there is to say of it."""
@@ -143,28 +142,32 @@ def _kmeans(asked: Asked, weights: NetworkWeights, told: Told) -> Found:
         arrays[f"{name}.table"] = found[name].table
         arrays[f"{name}.bias"] = weights.convolution(name)[1].numpy()
     sampled = {name: clusters.sampled for name, clusters in found.items() if clusters.sampled > 1}
-    notes = tuple(
-        f"{name}: clustered by one in about {every} of its weights, and refined on all of them; "
-        "for the exact optimum give more --memory."
-        for name, every in sampled.items()
-    )
-    return arrays, float(asked.bits), {"sampled": sampled}, notes
+    errors = {name: squared_error(values[name], clusters) for name, clusters in found.items()}
+    notes = [f"Exact optimum: {len(found) - len(sampled)} of {len(found)} convolutions."]
+    if sampled:
+        notes.append(
+            f"{', '.join(sampled)}: by a sample, refined on all weights, {_EXCESS}. More --memory is exact."
+        )
+    return arrays, float(asked.bits), {"squared_error": errors, "sampled": sampled}, tuple(notes)
 
 
 def _feedback(asked: Asked, grids: Grids, weights: NetworkWeights, told: Told) -> Found:
     if asked.target_error is not None:
         candidate = of_error(grids, asked.target_error, told)
     else:
-        most = asked.target_bytes or _weights(weights) * (asked.bits or 8) // 8
-        candidate = of_bytes(grids, most - _HEADER_BYTES, told)
+        candidate = of_bytes(grids, asked.target_bytes or _weights(weights) * (asked.bits or 8) // 8, told)
     worst = grids.worst_gram(candidate)
     how = {
-        "coarseness": candidate.coarseness,
+        "bits": asked.bits,
+        "target_bytes": asked.target_bytes,
+        "target_error": asked.target_error,
         "without": sorted(asked.without),
         "pictures": len(asked.pictures),
+        "coarseness": candidate.coarseness,
         "worst_gram_error_held_back": worst,
     }
     notes = [] if worst is None else [f"Largest relative error of a Gram on pictures held back: {worst:.3f}."]
     if candidate.coarseness == FINEST and asked.target_error is None:
         notes.append("It is smaller than asked for: a finer grid would gain nothing.")
-    return candidate.arrays, 8 * candidate.bytes / _weights(weights), how, tuple(notes)
+    known = {name: value for name, value in how.items() if value not in (None, [])}
+    return candidate.arrays, 8 * candidate.bytes / _weights(weights), known, tuple(notes)

@@ -11,12 +11,13 @@ from typing import Literal, Self, get_args
 from medley.errors import UsageError
 from medley.settings import Settings
 from medley_workers.coded import CodedLayer, decode_layers, encode_layers
-from medley_workers.compressing.allotment import Judge, allot
+from medley_workers.compressing.allotment import allot
 from medley_workers.compressing.grid import Rounding
 from medley_workers.compressing.moments import Moments, second_moments
 from medley_workers.compressing.pictures import pictures
 from medley_workers.compressing.telling import Told
 from medley_workers.convolutions import Convolutions, NetworkWeights
+from medley_workers.likeness import Judge
 from medley_workers.tensorfile import Arrays
 from medley_workers.threads import one_thread
 from medley_workers.vgg import Network
@@ -36,6 +37,10 @@ _SEARCH_STEPS = 12
 """Halvings of those seven octaves: what is found is within 0.2 % of the coarseness, or 0.1 % of the bytes."""
 
 
+_HEADER_BYTES = 4_000
+"""More than a file's header takes."""
+
+
 @dataclass(frozen=True)
 class Candidate:
     """The network on grids of one coarseness."""
@@ -46,8 +51,8 @@ class Candidate:
 
     @property
     def bytes(self) -> int:
-        """Of the arrays; a file has a header, too."""
-        return sum(array.nbytes for array in self.arrays.values())
+        """Of a file with these arrays, at most."""
+        return _HEADER_BYTES + sum(array.nbytes for array in self.arrays.values())
 
 
 @dataclass(frozen=True)
@@ -66,8 +71,8 @@ class Calibration:
         """
         told("making pictures", 0, 0)
         seen, held_back = pictures(paths, settings)
-        moments = second_moments(Network(weights, "cpu"), weights.layers[1:], seen, told)
-        return cls(moments, Judge(weights, held_back))
+        network = Network(weights, "cpu")
+        return cls(second_moments(network, weights.layers[1:], seen, told), Judge(network, held_back))
 
 
 class Grids:
@@ -104,7 +109,11 @@ class Grids:
         """The largest relative error of a Gram on the pictures that were held back, if there are any."""
         if self.judge is None:
             return None
-        return self.judge.worst_gram(Convolutions(decode_layers(candidate.arrays, self._weights.layers)))
+        return self.judge.worst_gram(Network(self.decoded(candidate), "cpu"))
+
+    def decoded(self, candidate: Candidate) -> NetworkWeights:
+        """The weights of a candidate."""
+        return Convolutions(decode_layers(candidate.arrays, self._weights.layers))
 
     def _layer(self, name: str, coarseness: float) -> CodedLayer:
         return self._roundings[name].at(coarseness * self._shares[name])
@@ -117,18 +126,18 @@ def of_bytes(grids: Grids, most_bytes: int, told: Told) -> Candidate:
         UsageError: none is so small.
     """
     if (coarsest := grids.at(COARSEST)).bytes > most_bytes:
-        raise UsageError(f"The weights cannot be had in {most_bytes:,} bytes, but in {coarsest.bytes:,}: ask for more.")
+        raise UsageError(f"The weights cannot be had in {most_bytes:,} bytes: ask for {coarsest.bytes:,} or more.")
     if (finest := grids.at(FINEST)).bytes <= most_bytes:
         return finest
     fitting = {COARSEST: coarsest}
 
-    def is_too_fine(coarseness: float) -> bool:
+    def is_too_large(coarseness: float) -> bool:
         candidate = grids.at(coarseness)
         if candidate.bytes <= most_bytes:
             fitting[coarseness] = candidate
         return candidate.bytes > most_bytes
 
-    _search(is_too_fine, told)
+    _search(is_too_large, told)
     return fitting[min(fitting)]
 
 
@@ -138,30 +147,35 @@ def of_error(grids: Grids, most_error: float, told: Told) -> Candidate:
     Raises:
         UsageError: even the finest is worse, or there are no pictures.
     """
-    if grids.judge is None:
+    judge = grids.judge
+    if judge is None:
         raise UsageError(f"An error can be asked for only with one of {', '.join(CALIBRATED)}, which look at pictures.")
-    fitting = {FINEST: grids.at(FINEST)}
-    if (least := grids.worst_gram(fitting[FINEST]) or 0.0) > most_error:
-        raise UsageError(f"No grid is fine enough for an error of {most_error:g}: ask for {least:.2g} or more.")
 
-    def is_too_fine(coarseness: float) -> bool:
+    def error(candidate: Candidate) -> float:
+        return judge.worst_gram(Network(grids.decoded(candidate), "cpu"))
+
+    fitting = {FINEST: grids.at(FINEST)}
+    if (least := error(fitting[FINEST])) > most_error:
+        least = math.ceil(least * 1e4) / 1e4
+        raise UsageError(f"No grid is fine enough for an error of {most_error:g}: ask for {least:g} or more.")
+
+    def may_be_coarser(coarseness: float) -> bool:
         candidate = grids.at(coarseness)
-        fits = (grids.worst_gram(candidate) or 0.0) <= most_error
-        if fits:
+        if fits := error(candidate) <= most_error:
             fitting[coarseness] = candidate
         return fits
 
-    _search(is_too_fine, told)
+    _search(may_be_coarser, told)
     return fitting[max(fitting)]
 
 
-def _search(is_too_fine: Callable[[float], bool], told: Told) -> None:
-    """Halve the range of coarseness, in octaves."""
+def _search(goes_up: Callable[[float], bool], told: Told) -> None:
+    """Halve the range of coarseness, in octaves; where ``goes_up``, the upper half is looked at next."""
     low, high = math.log2(FINEST), math.log2(COARSEST)
     for done in range(_SEARCH_STEPS):
         told("looking for the coarseness", done, _SEARCH_STEPS)
         middle = (low + high) / 2
-        if is_too_fine(2**middle):
+        if goes_up(2**middle):
             low = middle
         else:
             high = middle

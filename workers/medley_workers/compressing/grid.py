@@ -78,7 +78,8 @@ def _transformed(moments: Tensor, taps: Tensor) -> Tensor:
 def _factor(moments: Tensor) -> Tensor:
     """R, upper triangular, with R R^T = H + damping: a row's error e costs |e R|^2."""
     damped = moments.double()
-    damped.diagonal().add_(_DAMPING * damped.diagonal().mean())
+    # Where nothing was seen, as of a layer behind a dead one, any error costs the same.
+    damped.diagonal().add_(_DAMPING * float(damped.diagonal().mean()) or 1.0)
     # Cholesky's factor is lower triangular; of the matrix turned round, and turned back, it is an upper one.
     turned: Tensor = torch.linalg.cholesky(damped.flip(0, 1))
     return turned.flip(0, 1).float().contiguous()

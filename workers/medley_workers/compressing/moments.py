@@ -63,4 +63,4 @@ def _assemble(correlation: Mapping[Shift, Tensor]) -> Tensor:
         values = correlation[dy, dx] if (dy, dx) in correlation else correlation[-dy, -dx].T
         moments[:, tap, :, other] = values
     flat = moments.reshape(9 * channels, 9 * channels)
-    return flat / flat.diagonal().mean()
+    return flat / flat.diagonal().mean().clamp_min(torch.finfo(torch.float32).tiny)
