@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # As Settings.cache has it: a relative XDG_CACHE_HOME does not count.
-CACHE := $(or $(filter /%,$(XDG_CACHE_HOME)),$(HOME)/.cache)/medley
+CACHE := $(abspath $(or $(MEDLEY_CACHE_DIR),$(or $(filter /%,$(XDG_CACHE_HOME)),$(HOME)/.cache)/medley))
 STAMP := $(VENV)/.installed
 FLOATS := vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5
 

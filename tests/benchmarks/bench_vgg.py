@@ -18,8 +18,7 @@ from matplotlib.figure import Figure
 
 from medley.layers import STYLE_LAYERS
 from medley.settings import Settings
-from medley_producer.samples import paint_samples
-from medley_producer.vgg import CONTENTS, SEEDS, STYLES
+from medley_producer.samples import calibration_pictures
 from medley_workers import judging
 from medley_workers.compressing import compress
 from medley_workers.compressing.compress import Asked
@@ -44,9 +43,7 @@ def make(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     weights = compress.needed(read_source("float", settings), all_layers=False)
     with tempfile.TemporaryDirectory() as pictures:
-        paths = [
-            path for seed in SEEDS for path in paint_samples(Path(pictures, str(seed)), CONTENTS, STYLES, seed=seed)
-        ]
+        paths = calibration_pictures(Path(pictures), told)
         calibration = Calibration.measure(weights, paths, settings, told)
         for asked in series(folder):
             if not asked.out.exists():

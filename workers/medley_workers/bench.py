@@ -14,7 +14,7 @@ from torch import Tensor
 from medley.errors import NumbersError, UsageError
 from medley.jobs import StyleTransferOptions
 from medley.records import Record
-from medley_workers.likeness import MEASURES, relative_errors, view
+from medley_workers.likeness import MEASURES, Judge
 from medley_workers.losses import Objective
 from medley_workers.tensors import Pixels
 from medley_workers.transfer import Step, finished_picture, start_image, transfer
@@ -70,7 +70,6 @@ class Bench:
             NumbersError: the reference itself cannot paint a pair.
         """
         self._reference = reference
-        self._images = [*contents, *styles]
         self._pairs = list(product(contents, styles)) if num_steps else []
         if any(torch.equal(content, style) for content, style in self._pairs):
             raise UsageError("A content is its own style, so there is nothing to paint; leave one of the two out.")
@@ -79,7 +78,7 @@ class Bench:
             for seed in range(starts if num_steps else 0)
         ]
         self._advance = advance
-        self._exact = [self._view(reference, image) for image in self._images]
+        self._judge = Judge(reference, [*contents, *styles], advance)
         self.paintings = self.paint(reference)
 
     def errors(self, network: Network) -> dict[str, Spread]:
@@ -88,8 +87,7 @@ class Bench:
         Raises:
             NumbersError: what it sees is not finite.
         """
-        pairs = zip(self._images, self._exact, strict=True)
-        errors = [relative_errors(self._view(network, image), exact) for image, exact in pairs]
+        errors = self._judge.errors(network)
         if not np.isfinite(errors).all():
             raise NumbersError("What this network sees is not finite; make its file again.")
         return {name: Spread.of(measured) for name, *measured in zip(MEASURES, *errors, strict=True)}
@@ -124,7 +122,3 @@ class Bench:
             with torch.no_grad():
                 judged = Step(step.index, judge(step.canvas), step.canvas)
             yield Painting(picture, judged.loss())
-
-    def _view(self, network: Network, image: Tensor) -> Sequence[Tensor]:
-        self._advance()
-        return view(network, image)

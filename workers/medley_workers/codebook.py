@@ -39,11 +39,12 @@ from torch import Tensor
 from medley.errors import WeightsError
 from medley.media.images import shown
 from medley.records import Digest, Record, first_problem
+from medley.weightfiles import is_tensor_file
 from medley_workers.coded import decode_layers
 from medley_workers.convolutions import Codebooks, Convolutions, NetworkWeights, convolution_shapes
 from medley_workers.pastiches import load_pastiches
 from medley_workers.rans import Damaged
-from medley_workers.tensorfile import Array, Arrays, is_tensor_file, opened, read_tensors
+from medley_workers.tensorfile import Array, Arrays, opened, read_tensors
 
 LICENCE = (
     "VGG-19 by Karen Simonyan and Andrew Zisserman, Visual Geometry Group, University of Oxford; "
@@ -59,9 +60,7 @@ class Provenance(Record):
     layers: int = Field(
         ge=2, le=len(convolution_shapes()), description="how many of VGG-19's convolutions, from the first"
     )
-    bits: float = Field(
-        gt=0, le=32, description="of an index (kmeans), or of a weight, of all the file (feedback)"
-    )
+    bits: float = Field(gt=0, le=32, description="of an index (kmeans), or of a weight, of all the file (feedback)")
     source: str = Field(description="what was compressed, for people")
     source_sha256: Digest
     made_by: str = Field(description="medley and its version")

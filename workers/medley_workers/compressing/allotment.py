@@ -3,8 +3,8 @@
 import math
 from collections.abc import Mapping, Sequence
 
+from medley.telling import Told
 from medley_workers.compressing.grid import Rounding
-from medley_workers.compressing.telling import Told
 from medley_workers.convolutions import Convolution, NetworkWeights
 from medley_workers.likeness import Judge
 from medley_workers.vgg import Network

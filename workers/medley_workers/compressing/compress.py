@@ -12,6 +12,7 @@ from medley.errors import UsageError
 from medley.layers import CONTENT_LAYERS, LAYERS, STYLE_LAYERS, convolutions
 from medley.records import Digest
 from medley.settings import Settings
+from medley.telling import Told
 from medley_workers.codebook import Provenance, pack
 from medley_workers.compressing.feedback import (
     CALIBRATED,
@@ -24,7 +25,6 @@ from medley_workers.compressing.feedback import (
 )
 from medley_workers.compressing.kmeans import cluster_layers, squared_error
 from medley_workers.compressing.sources import Floats, read_source
-from medley_workers.compressing.telling import Told
 from medley_workers.convolutions import Convolutions, NetworkWeights
 from medley_workers.tensorfile import Array, write_tensors
 
@@ -145,9 +145,7 @@ def _kmeans(asked: Asked, weights: NetworkWeights, told: Told) -> Found:
     errors = {name: squared_error(values[name], clusters) for name, clusters in found.items()}
     notes = [f"Exact optimum: {len(found) - len(sampled)} of {len(found)} convolutions."]
     if sampled:
-        notes.append(
-            f"{', '.join(sampled)}: by a sample, refined on all weights, {_EXCESS}. More --memory is exact."
-        )
+        notes.append(f"{', '.join(sampled)}: by a sample, refined on all weights, {_EXCESS}. More --memory is exact.")
     return arrays, float(asked.bits), {"squared_error": errors, "sampled": sampled}, tuple(notes)
 
 

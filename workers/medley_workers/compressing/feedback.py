@@ -10,12 +10,12 @@ from typing import Literal, Self, get_args
 
 from medley.errors import UsageError
 from medley.settings import Settings
+from medley.telling import Told
 from medley_workers.coded import CodedLayer, decode_layers, encode_layers
 from medley_workers.compressing.allotment import allot
 from medley_workers.compressing.grid import Rounding
 from medley_workers.compressing.moments import Moments, second_moments
 from medley_workers.compressing.pictures import pictures
-from medley_workers.compressing.telling import Told
 from medley_workers.convolutions import Convolutions, NetworkWeights
 from medley_workers.likeness import Judge
 from medley_workers.tensorfile import Arrays

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medley.errors import UsageError
-from medley_workers.compressing.telling import Told
+from medley.telling import Told
 
 Values = NDArray[np.float32]
 _Doubles = NDArray[np.float64]

