@@ -117,7 +117,7 @@ def test_a_cached_file_needs_no_storage_and_a_damaged_one_is_fetched_again(
     folder.delete(keys.model(OTHERS.sha256))
     assert fetch_weights(OTHERS, settings, folder) == path
     path.write_bytes(DATA[1:])
-    with pytest.raises(WeightsError, match=rf"others\.safetensors .* not in {folder.root}.* put that file there again"):
+    with pytest.raises(WeightsError, match=rf"others\.safetensors .* not in {folder.root}.* put that file there"):
         fetch_weights(OTHERS, settings, folder)
     folder.put(keys.model(OTHERS.sha256), DATA)
     assert fetch_weights(OTHERS, settings, folder).read_bytes() == DATA
