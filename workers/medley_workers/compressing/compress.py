@@ -121,9 +121,7 @@ def needed(source: Floats, all_layers: bool) -> NetworkWeights:
     """
     names = convolutions(LAYERS[-1]) if all_layers else convolutions(*CONTENT_LAYERS, *STYLE_LAYERS)
     if missing := [name for name in names if name not in source.layers]:
-        raise UsageError(
-            f"{source.name} has no {', '.join(missing)}; compress the layers that it has, or another file."
-        )
+        raise UsageError(f"{source.name} has no {', '.join(missing)}; leave out --all-layers, or name another source.")
     return Convolutions({name: source.convolution(name) for name in names})
 
 

@@ -36,7 +36,6 @@ FINEST, COARSEST = 2.0**-5, 2.0**2
 _SEARCH_STEPS = 12
 """Halvings of those seven octaves: what is found is within 0.2 % of the coarseness, or 0.1 % of the bytes."""
 
-
 _HEADER_BYTES = 4_000
 """More than a file's header takes."""
 
