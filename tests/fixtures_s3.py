@@ -12,6 +12,7 @@ import pytest
 import servers
 from medley.settings import Settings
 from medley.storage import Storage, open_storage
+from medley.storage.patient import PatientStorage
 from medley.storage.s3 import S3Storage
 from servers import S3Server
 
@@ -30,7 +31,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "s3_server" in metafunc.fixturenames:
         metafunc.parametrize("s3_server", [*SERVERS, *given], indirect=True, scope="session")
     if "storage" in metafunc.fixturenames:
-        metafunc.parametrize("storage", ["folder", *SERVERS, *given], indirect=True)
+        metafunc.parametrize("storage", ["folder", "patient", *SERVERS, *given], indirect=True)
 
 
 @pytest.fixture(scope="session")
@@ -72,8 +73,9 @@ def s3_server(request: pytest.FixtureRequest) -> S3Server:
 @pytest.fixture
 def storage(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Storage:
     """Each kind of storage in turn, with nothing in it."""
-    if request.param == "folder":
-        return open_storage((tmp_path / "storage").as_uri(), Settings.load())
+    if request.param in ("folder", "patient"):
+        folder = open_storage((tmp_path / "storage").as_uri(), Settings.load())
+        return folder if request.param == "folder" else PatientStorage(folder, 1.0)
     return storage_on(request.getfixturevalue(f"{request.param}_server"), monkeypatch)
 
 

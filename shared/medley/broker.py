@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote
 
 import redis
 from kombu.exceptions import BatchPublishError, OperationalError
@@ -12,7 +12,9 @@ from redis.exceptions import AuthorizationError, NoPermissionError
 from redis.retry import Retry
 
 from medley.errors import RedisRefused, RedisUnreachable, UsageError
+from medley.redacting import redacted, without_password
 from medley.settings import Settings
+from medley.tls import TRUST_IT, ca_file, is_not_trusted
 
 _URL = re.compile(
     r"rediss?://[^/?#]+(/\d*)?(\?(&?ssl_(cert_reqs|ca_certs|certfile|keyfile|check_hostname)=[^&#]+)+)?"
@@ -32,9 +34,9 @@ def connect(settings: Settings) -> redis.Redis:
     """A client whose every call ends within the timeouts of the settings; it connects on first use.
 
     Raises:
-        UsageError: no URL is set, or it is none of redis://, rediss:// and unix://.
+        UsageError: no URL is set, or it is none of redis://, rediss:// and unix://; or MEDLEY_CA_FILE is unusable.
     """
-    url = settings.redis
+    url = redis_url(settings)
     if not _URL.fullmatch(url):  # not repeated in the message: it may hold a password
         raise UsageError(f"MEDLEY_REDIS_URL is not the URL of a Redis: {_FORMS}.")
     timeout_s = settings.connect_timeout_s
@@ -50,16 +52,21 @@ def connect(settings: Settings) -> redis.Redis:
             decode_responses=True,
             **keepalive,
         )
-    except ValueError as error:
-        raise UsageError(f"MEDLEY_REDIS_URL is not the URL of a Redis ({error}): {_FORMS}.") from error
+    except ValueError:  # which may quote what it took for the port, and was a part of the password
+        raise UsageError(f"MEDLEY_REDIS_URL is not the URL of a Redis: {_FORMS}.") from None
 
 
-def without_password(url: str) -> str:
-    """The URL as it may be shown."""
-    parts = urlsplit(url)
-    if parts.password is None:
+def redis_url(settings: Settings) -> str:
+    """The URL of Redis for redis-py and kombu, which both verify it with what it names, or else ``MEDLEY_CA_FILE``.
+
+    Raises:
+        UsageError: no URL is set, or MEDLEY_CA_FILE is unusable.
+    """
+    url = settings.redis
+    if not url.startswith("rediss:") or "ssl_ca_certs=" in url:
         return url
-    return urlunsplit(parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":***@", 1)))
+    path = ca_file(settings)
+    return f"{url}{'&' if '?' in url else '?'}ssl_ca_certs={quote(path)}" if path else url
 
 
 @contextmanager
@@ -73,19 +80,25 @@ def broker_errors(settings: Settings) -> Iterator[None]:
     try:
         yield
     except (redis.RedisError, OperationalError, BatchPublishError, OSError) as error:
-        raise _named(error, without_password(settings.redis)) from error
+        said = redacted(str(error), settings.redis)
+        # A Redis that does not know AUTH repeats its arguments; no traceback may show them.
+        raise _named(error, said, without_password(settings.redis)) from (error if said == str(error) else None)
 
 
-def _named(error: Exception, where: str) -> RedisRefused | RedisUnreachable:
+def _named(error: Exception, said: str, where: str) -> RedisRefused | RedisUnreachable:
     wrapped = isinstance(error, OperationalError | BatchPublishError)
     cause = error.__cause__ if wrapped and error.__cause__ else error  # kombu wraps what redis-py raised
     if isinstance(cause, redis.AuthenticationError | AuthorizationError | NoPermissionError):
         return RedisRefused(
-            f"Redis at {where} refuses the credentials ({error}). Correct the user and password in MEDLEY_REDIS_URL."
+            f"Redis at {where} refuses the credentials ({said}). Correct the user and password in MEDLEY_REDIS_URL."
         )
     if isinstance(cause, redis.RedisError) and not isinstance(cause, redis.ConnectionError | redis.TimeoutError):
         return RedisRefused(
-            f"Redis at {where} refuses a command ({error}). It must be a Redis of its own, "
+            f"Redis at {where} refuses a command ({said}). It must be a Redis of its own, "
             "writable, with room, and `maxmemory-policy noeviction`."
         )
-    return RedisUnreachable(f"Redis at {where} does not answer ({error}). Start it, or correct MEDLEY_REDIS_URL.")
+    if is_not_trusted(said):
+        return RedisRefused(
+            f"Redis at {where} shows a certificate that is not trusted ({said}). {TRUST_IT} MEDLEY_REDIS_URL."
+        )
+    return RedisUnreachable(f"Redis at {where} does not answer ({said}). Start it, or correct MEDLEY_REDIS_URL.")

@@ -11,7 +11,7 @@ from urllib.error import HTTPError
 
 import pytest
 
-from medley.errors import ObjectMissing, StorageRefused
+from medley.errors import ObjectMissing, StorageRefused, UsageError
 from medley.settings import Settings
 from medley.storage import Storage, open_storage
 from medley.storage.s3 import S3Storage
@@ -100,6 +100,15 @@ def test_a_listing_is_sorted_and_goes_over_pages(storage: Storage) -> None:
         assert _pages_for(storage, len(keys)) == 2
 
 
+def test_a_listing_begins_after_any_key_of_an_earlier_one(storage: Storage) -> None:
+    for key in ("a/x", "a!", "a-b", "a/y", "a/y-", "a.b/c", "a.b/d/e", "ab", "B", "é", "éü/1", "😀/1"):
+        storage.put(key, b"")
+    for prefix in ("", "a", "a/", "a.b/d"):
+        keys = list(storage.list(prefix))
+        for number, key in enumerate(keys, start=1):
+            assert list(storage.list(prefix, key)) == keys[number:]
+
+
 def _pages_for(storage: S3Storage, count: int) -> int:
     """How many pages are asked for when ``count`` keys are used."""
     pages = []
@@ -134,6 +143,15 @@ def test_a_prefix_is_any_text(storage: Storage) -> None:
         "a/c/": [],
     }
     assert {prefix: list(storage.list(prefix)) for prefix in found} == found
+
+
+def test_an_object_over_the_readers_limit_is_not_read(storage: Storage) -> None:
+    storage.put("open/b", bytes(1_001))
+    assert storage.get("open/b", 1_001) == bytes(1_001)
+    with pytest.raises(UsageError, match=r"open/b has 1,001 bytes .* at most 1,000 are read"):
+        storage.get("open/b", 1_000)
+    with pytest.raises(ObjectMissing):
+        storage.get("open/c", 1_000)
 
 
 def test_what_is_missing_is_said_to_be(storage: Storage, tmp_path: Path) -> None:

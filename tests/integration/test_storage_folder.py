@@ -1,6 +1,7 @@
 """What only a folder as storage can do and suffer, and which URLs are storage at all."""
 
 import resource
+import stat
 import subprocess
 import sys
 import threading
@@ -63,6 +64,13 @@ def test_a_write_that_fails_leaves_the_old_object_and_no_part(tmp_path: Path) ->
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert storage.get("a") == b"old"
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_what_is_private_is_its_owners_alone(tmp_path: Path) -> None:
+    storage = open_storage(tmp_path.as_uri(), Settings.load())
+    storage.put("notify", b"")  # as an earlier version wrote it
+    storage.put("notify", b"https://user:secret@host", private=True)
+    assert stat.S_IMODE((tmp_path / "notify").stat().st_mode) == 0o600
 
 
 def test_a_reader_sees_whole_objects_only(tmp_path: Path) -> None:

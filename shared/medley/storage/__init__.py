@@ -24,7 +24,7 @@ def open_storage(url: str, settings: Settings) -> Storage:
     process opens its own.
 
     Raises:
-        UsageError: the URL is neither of these.
+        UsageError: the URL is neither of these, the S3 server's has a password, or MEDLEY_CA_FILE is unusable.
         StorageRefused: the folder cannot be made, or boto3's configuration cannot be used.
     """
     try:

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
+from medley.errors import UsageError
+
 PART = ".part-"
 """How a name begins that a folder uses for a file that is not whole yet; no part of a key may begin so."""
 
@@ -26,10 +28,11 @@ class Storage(Protocol):
     root: str
     """The URL that was opened."""
 
-    def put(self, key: str, data: bytes, content_type: str | None = None) -> None:
+    def put(self, key: str, data: bytes, content_type: str | None = None, *, private: bool = False) -> None:
         """Store ``data``, over what was there; no reader ever sees half of it.
 
-        ``content_type`` is what a browser is told (S3 only); by default it follows from the key's extension.
+        ``content_type`` is what a browser is told (S3 only); by default it follows from the key's extension. What is
+        ``private`` becomes a file that only its owner may read (mode 0600); on S3 the bucket's own rules decide that.
         """
 
     def put_file(self, key: str, path: Path) -> None:
@@ -43,11 +46,12 @@ class Storage(Protocol):
         answer to a write was lost, the second attempt finds the first one's object and says False.
         """
 
-    def get(self, key: str) -> bytes:
+    def get(self, key: str, most_bytes: int | None = None) -> bytes:
         """The object's bytes.
 
         Raises:
             ObjectMissing: there is none.
+            UsageError: it has more than ``most_bytes``, so none of them were read.
         """
 
     def get_file(self, key: str, path: Path, *, link: bool = False) -> None:
@@ -62,8 +66,10 @@ class Storage(Protocol):
     def exists(self, key: str) -> bool:
         """Whether there is an object under exactly this key. S3 says no, too, where the bucket is missing."""
 
-    def list(self, prefix: str = "") -> Iterator[str]:
+    def list(self, prefix: str = "", after: str = "") -> Iterator[str]:
         """The keys that begin with ``prefix`` (any text, not only a folder), sorted.
+
+        With ``after``, a key that an earlier listing gave, only those that it would give after that one.
 
         They are fetched as they are used, 1,000 at a time from S3. Names that are no key are left out. The order is
         that of code points, with one exception: SeaweedFS sorts ``/`` before every other character, so where the
@@ -122,6 +128,19 @@ def checked_prefix(prefix: str) -> str:
     """
     checked(prefix + "x")
     return prefix
+
+
+def check_size(key: str, size_bytes: int, most_bytes: int | None) -> None:
+    """See that an object is not larger than its reader expects.
+
+    Raises:
+        UsageError: it is, and as such is no valid record, like one that has other fields.
+    """
+    if most_bytes is not None and size_bytes > most_bytes:
+        raise UsageError(
+            f"{key} has {size_bytes:,} bytes in storage, and at most {most_bytes:,} are read: something else wrote it; "
+            "remove it, or put the right object there."
+        )
 
 
 def content_type_of(key: str) -> str:

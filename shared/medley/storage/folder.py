@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from medley.errors import ObjectMissing, StorageRefused, StorageUnreachable
-from medley.storage.contract import PART, checked, checked_prefix, is_key
+from medley.storage.contract import PART, check_size, checked, checked_prefix, is_key
 
 _MISSING = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
@@ -19,6 +19,9 @@ _UNREACHABLE = frozenset(
     {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENOTCONN, errno.EAGAIN}
 )
 """What a disk or a network mount says while it is away."""
+
+_COMMON, _PRIVATE = 0o666, 0o600
+"""What a file is created with, before the user's mask."""
 
 
 class FolderStorage:
@@ -33,9 +36,16 @@ class FolderStorage:
         with os_errors(self.root):
             folder.mkdir(parents=True, exist_ok=True)
 
-    def put(self, key: str, data: bytes, content_type: str | None = None) -> None:  # noqa: ARG002  files have no type
+    def put(
+        self,
+        key: str,
+        data: bytes,
+        content_type: str | None = None,  # noqa: ARG002  files have no type
+        *,
+        private: bool = False,
+    ) -> None:
         """See :meth:`Storage.put`."""
-        with self._new_file(key) as file:
+        with self._new_file(key, mode=_PRIVATE if private else _COMMON) as file:
             file.write(data)
 
     def put_file(self, key: str, path: Path) -> None:
@@ -52,9 +62,10 @@ class FolderStorage:
             return False
         return True
 
-    def get(self, key: str) -> bytes:
+    def get(self, key: str, most_bytes: int | None = None) -> bytes:
         """See :meth:`Storage.get`."""
         with self._open(key) as file:
+            check_size(key, os.fstat(file.fileno()).st_size, most_bytes)
             return file.read()
 
     def get_file(self, key: str, path: Path, *, link: bool = False) -> None:
@@ -69,10 +80,10 @@ class FolderStorage:
         with os_errors(self.root):
             return self._path(key).is_file()
 
-    def list(self, prefix: str = "") -> Iterator[str]:
+    def list(self, prefix: str = "", after: str = "") -> Iterator[str]:
         """See :meth:`Storage.list`; each folder is read when it is come to."""
         folder = checked_prefix(prefix).rpartition("/")[0]
-        return self._walk(f"{folder}/" if folder else "", prefix)
+        return self._walk(f"{folder}/" if folder else "", prefix, after)
 
     def folders(self, prefix: str) -> Iterator[str]:
         """See :meth:`Storage.folders`."""
@@ -125,8 +136,10 @@ class FolderStorage:
         return self._folder / checked(key)
 
     @contextmanager
-    def _new_file(self, key: str, publish: Callable[[Path, Path], None] = os.replace) -> Iterator[BinaryIO]:
-        with os_errors(self.root), whole_file(self._path(key), publish) as file:
+    def _new_file(
+        self, key: str, publish: Callable[[Path, Path], None] = os.replace, mode: int = _COMMON
+    ) -> Iterator[BinaryIO]:
+        with os_errors(self.root), whole_file(self._path(key), publish, mode) as file:
             yield file
 
     @contextmanager
@@ -139,16 +152,17 @@ class FolderStorage:
             with file:
                 yield file
 
-    def _walk(self, folder: str, prefix: str) -> Iterator[str]:
-        """The keys that begin with ``prefix`` in ``folder``, which is "" or ends in ``/``."""
+    def _walk(self, folder: str, prefix: str, after: str) -> Iterator[str]:
+        """The keys that begin with ``prefix`` and follow ``after`` in ``folder``, which is "" or ends in ``/``."""
         with os_errors(self.root):
             names = _names(self._folder / folder)
         for name in names:
             key = folder + name
             if name.endswith("/"):
-                if key.startswith(prefix) or prefix.startswith(key):
-                    yield from self._walk(key, prefix)
-            elif key.startswith(prefix) and is_key(key):
+                passed = key < after and not after.startswith(key)
+                if not passed and (key.startswith(prefix) or prefix.startswith(key)):
+                    yield from self._walk(key, prefix, after)
+            elif key > after and key.startswith(prefix) and is_key(key):
                 yield key
 
 
@@ -160,15 +174,17 @@ def _names(folder: Path) -> list[str]:
 
 
 @contextmanager
-def whole_file(path: Path, publish: Callable[[Path, Path], None] = os.replace) -> Iterator[BinaryIO]:
+def whole_file(
+    path: Path, publish: Callable[[Path, Path], None] = os.replace, mode: int = _COMMON
+) -> Iterator[BinaryIO]:
     """Write a file that appears under its name when it is whole and on the disk; its folder is made.
 
-    ``publish(part, path)`` gives it its name, by default over whatever is there.
+    ``publish(part, path)`` gives it its name, by default over whatever is there. ``mode`` is what it is created with.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(PART + secrets.token_hex(8))
     try:
-        with part.open("xb") as file:
+        with open(part, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -14,11 +14,13 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from medley.errors import ObjectMissing
+from medley.errors import ObjectMissing, UsageError
+from medley.redacting import without_password
 from medley.settings import Settings
-from medley.storage.contract import checked, checked_prefix, content_type_of, is_key
+from medley.storage.contract import check_size, checked, checked_prefix, content_type_of, is_key
 from medley.storage.folder import os_errors, whole_file
 from medley.storage.s3_errors import FAULTS, as_medley_error, status_of
+from medley.tls import ca_file
 
 _ATTEMPTS = 2
 """Of one request: two connection timeouts of 5 s and a pause of up to 1 s stay under the 15 s a command may take."""
@@ -43,15 +45,26 @@ class S3Storage:
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
         self._settings = settings
+        self._ca_file = ca_file(settings)
         self._place = self.root
+        _check_endpoint(settings.s3_endpoint_url or "")
         with self._errors():
             self._session = boto3.session.Session()
             self._client = self._connect(settings.read_timeout_s)
-        self._place = f"{self.root} at {self._client.meta.endpoint_url}"
+        endpoint: str = self._client.meta.endpoint_url  # boto3 also takes it from AWS_ENDPOINT_URL and its files
+        _check_endpoint(endpoint)
+        self._place = f"{self.root} at {endpoint}"
         self._probe_lock = threading.Lock()
         self._conditions_hold: bool | None = None
 
-    def put(self, key: str, data: bytes, content_type: str | None = None) -> None:
+    def put(
+        self,
+        key: str,
+        data: bytes,
+        content_type: str | None = None,
+        *,
+        private: bool = False,  # noqa: ARG002  the bucket's rules say who may read
+    ) -> None:
         """See :meth:`Storage.put`."""
         named = self._object(key)
         with self._errors(key):
@@ -74,12 +87,15 @@ class S3Storage:
         self.put(key, data)
         return True
 
-    def get(self, key: str) -> bytes:
+    def get(self, key: str, most_bytes: int | None = None) -> bytes:
         """See :meth:`Storage.get`."""
         named = self._object(key)
         with self._errors(key):
-            data: bytes = self._client.get_object(**named)["Body"].read()
-            return data
+            answer = self._client.get_object(**named)
+            with answer["Body"] as body:
+                check_size(key, answer["ContentLength"], most_bytes)
+                data: bytes = body.read()
+                return data
 
     def get_file(self, key: str, path: Path, *, link: bool = False) -> None:  # noqa: ARG002  a bucket has no links
         """See :meth:`Storage.get_file`."""
@@ -99,14 +115,14 @@ class S3Storage:
             return False
         return True
 
-    def list(self, prefix: str = "") -> Iterator[str]:
+    def list(self, prefix: str = "", after: str = "") -> Iterator[str]:
         """See :meth:`Storage.list`."""
-        return (found.key for found in self.objects(prefix) if is_key(found.key))
+        return (found.key for found in self.objects(prefix, after) if is_key(found.key))
 
-    def objects(self, prefix: str = "") -> Iterator[StoredObject]:
+    def objects(self, prefix: str = "", after: str = "") -> Iterator[StoredObject]:
         """As :meth:`list`, with what a listing says of each object; names that are no key are among them."""
         checked_prefix(prefix)
-        return self._objects(prefix)
+        return self._objects(prefix, after)
 
     def folders(self, prefix: str) -> Iterator[str]:
         """See :meth:`Storage.folders`."""
@@ -154,6 +170,7 @@ class S3Storage:
         return self._session.client(
             "s3",
             endpoint_url=self._settings.s3_endpoint_url,
+            verify=self._ca_file,  # None leaves it to AWS_CA_BUNDLE
             region_name=self._session.region_name or "us-east-1",
             config=Config(
                 connect_timeout=self._settings.connect_timeout_s,
@@ -170,10 +187,11 @@ class S3Storage:
     def _object(self, key: str) -> dict[str, str]:
         return {"Bucket": self._bucket, "Key": self._prefix + checked(key)}
 
-    def _objects(self, prefix: str) -> Iterator[StoredObject]:
+    def _objects(self, prefix: str, after: str) -> Iterator[StoredObject]:
         paginator = self._client.get_paginator("list_objects_v2")
+        start = {"StartAfter": self._prefix + after} if after else {}
         with self._errors(prefix):
-            for page in paginator.paginate(Bucket=self._bucket, Prefix=self._prefix + prefix):
+            for page in paginator.paginate(Bucket=self._bucket, Prefix=self._prefix + prefix, **start):
                 for entry in page.get("Contents", []):
                     key = entry["Key"].removeprefix(self._prefix)
                     yield StoredObject(key, entry["Size"], entry["ETag"].strip('"'))
@@ -217,3 +235,17 @@ class S3Storage:
             yield
         except FAULTS as error:
             raise as_medley_error(error, self._place, key) from error
+
+
+def _check_endpoint(url: str) -> None:
+    """See that a server's URL holds no secret, which it would put into each signed link.
+
+    Raises:
+        UsageError: it does, or is none.
+    """
+    if without_password(url) != url:
+        raise UsageError(
+            "The URL of the S3 server (MEDLEY_S3_ENDPOINT_URL, AWS_ENDPOINT_URL) has a user, a password or a query, or "
+            "no port where it should: write http://host:port or https://host:port, and put the credentials into "
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+        )

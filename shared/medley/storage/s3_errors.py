@@ -1,15 +1,17 @@
 """boto3's errors as medley's: which mean that the service is away, and which that it says no."""
 
+import re
 from types import ModuleType
 
 import boto3.exceptions
 import botocore.exceptions
 import s3transfer.exceptions
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, SSLError
 from urllib3.exceptions import HTTPError
 
 from medley.errors import MedleyError, StorageRefused, StorageUnreachable
 from medley.storage.folder import missing
+from medley.tls import TRUST_IT, is_not_trusted
 
 
 def _errors_of(module: ModuleType) -> list[type[Exception]]:
@@ -51,6 +53,9 @@ _REASONS = {
 }
 """What is wrong and what to do, by the code of a refusal."""
 
+_CREDENTIALS = re.compile(r"\S*@")
+"""What the URL of a proxy, or of a server that boto3 was told of elsewhere, may begin with."""
+
 
 def as_medley_error(error: Exception, place: str, key: str) -> MedleyError:
     """The error to raise instead of one of ``FAULTS``, met at ``place`` (URL and server) with ``key``, if any."""
@@ -58,11 +63,16 @@ def as_medley_error(error: Exception, place: str, key: str) -> MedleyError:
         error = error.__context__  # boto3 wraps the server's answer to an upload in a text
     if isinstance(error, ClientError):
         return _answered(error, place, key)
+    said = _CREDENTIALS.sub("***@", str(error))
+    if isinstance(error, SSLError) and is_not_trusted(said):
+        hint = f"{TRUST_IT} MEDLEY_S3_ENDPOINT_URL."
+        return StorageRefused(f"{place} shows a certificate that is not trusted: {said}. {hint}")
     if isinstance(error, _UNREACHABLE):
-        hint = "Start it, or correct MEDLEY_S3_ENDPOINT_URL or the network."
-        return StorageUnreachable(f"{place} does not answer: {error}. {hint}")
+        certificates = ", MEDLEY_CA_FILE, AWS_CA_BUNDLE" if isinstance(error, SSLError) else ""
+        hint = f"Start it, or correct MEDLEY_S3_ENDPOINT_URL{certificates} or the network."
+        return StorageUnreachable(f"{place} does not answer: {said}. {hint}")
     hint = "Check the AWS_* variables, boto3's configuration files and MEDLEY_S3_ENDPOINT_URL (http://host:port)."
-    return StorageRefused(f"{place} cannot be used: {error}. {hint}")
+    return StorageRefused(f"{place} cannot be used: {said}. {hint}")
 
 
 def status_of(error: ClientError) -> int:
