@@ -35,6 +35,7 @@ soak: install
 bench: install float-weights
 	$(BIN)/python tests/benchmarks/bench_start.py
 	$(BIN)/python tests/benchmarks/bench_scan.py
+	$(BIN)/python tests/benchmarks/bench_flood.py
 
 check: install
 	$(BIN)/ruff check .

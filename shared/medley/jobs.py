@@ -1,7 +1,7 @@
 """Messages and records: what a producer asks for, and what a worker is told."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
@@ -180,17 +180,27 @@ class HowMade(Record):
     engine: int
 
 
-def job_id(content: Picture, styles: Sequence[Style], options: StyleTransferOptions, weights: Weights) -> JobId:
-    """Digest of everything that bears on a job's pixels and files, so that equal work has one id whoever asks."""
-    identity = {
+def job_ids(options: StyleTransferOptions, weights: Weights) -> Callable[[Picture, Sequence[Style]], JobId]:
+    """What gives the ids of a batch's jobs: of a content and its styles, the digest of everything that bears on the
+    job's pixels and files, so that equal work has one id whoever asks.
+    """
+    common = {
         "kind": "style_transfer",
-        "content": content.sha256,
-        "styles": [[style.sha256, style.weight] for style in styles],
         "options": options.identity(),
         "weights": weights.sha256,
         "engine": ENGINE,
     }
-    return hashlib.sha256(canonical_json(identity)).hexdigest()[:32]
+
+    def job_id(content: Picture, styles: Sequence[Style]) -> JobId:
+        own = {"content": content.sha256, "styles": [[style.sha256, style.weight] for style in styles]}
+        return hashlib.sha256(canonical_json(common | own)).hexdigest()[:32]
+
+    return job_id
+
+
+def job_id(content: Picture, styles: Sequence[Style], options: StyleTransferOptions, weights: Weights) -> JobId:
+    """The id of one job; where there are many of the same options, :func:`job_ids` is quicker."""
+    return job_ids(options, weights)(content, styles)
 
 
 PoolItem = Annotated[str, StringConstraints(min_length=1)]
@@ -249,6 +259,7 @@ class Batch(Record):
     options: StyleTransferOptions
     weights: Weights
     engine: int
+    queue: QueueKind = "bulk"
     manifest: Digest
     pairs: PositiveInt
     jobs: PositiveInt = Field(description="distinct jobs; fewer than pairs where lines share one")

@@ -42,9 +42,12 @@ class Record(BaseModel):
             raise UsageError(f"Not a valid {cls.__name__}: {first_problem(error)}.") from error
 
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
 def canonical_json(value: Any) -> bytes:
     """One text for one value, so that equal values have equal digests."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    return _CANONICAL.encode(value).encode()
 
 
 def first_problem(error: ValidationError) -> str:

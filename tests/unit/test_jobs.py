@@ -2,6 +2,7 @@
 
 import base64
 import json
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,8 +24,10 @@ from medley.jobs import (
     StyleTransferOptions,
     Weights,
     job_id,
+    job_ids,
 )
-from medley.queue import QUEUES, make_celery, publish_paint
+from medley.messages import read_message
+from medley.queue import QUEUES, make_celery, publish_finish, publish_paint
 from medley.records import JobId, canonical_json
 from medley.results import Outcome
 from medley.settings import Settings
@@ -67,6 +70,13 @@ def test_this_request_has_this_id_for_ever() -> None:
     assert ENGINE == 3, "with another engine, pin its ids here"
     assert request_id() == "96c845553a47545aa04f34f537845dcc"
     assert request_id(init="noise", seed=7, size=512, style_layer_weights=(1, 2)) == "740d471e2341a0c91ac828b5a1b06456"
+
+
+def test_a_batch_gives_the_ids_that_its_jobs_have_alone() -> None:
+    options = StyleTransferOptions(init="noise", seed=7)
+    of_batch = job_ids(options, DEFAULT_WEIGHTS)
+    for styles in (STYLES, STYLES[:1], STYLES[1:]):
+        assert of_batch(CONTENT, styles) == job_id(CONTENT, styles, options, DEFAULT_WEIGHTS)
 
 
 def test_each_option_makes_another_job() -> None:
@@ -130,6 +140,32 @@ def test_a_message_is_the_manifests_line_and_small(redis_url: str) -> None:
     assert canonical_json(received) == job.json_bytes()
     assert len(body) < 1_000
     assert StyleTransfer.from_json(job.json_bytes()) == job
+
+
+def test_messages_differ_in_their_job_ids_and_time_alone(redis_url: str) -> None:
+    wanted = [
+        StyleTransfer(id=request_id(styles=(style,)), content=CONTENT, styles=(style,))
+        for style in (*STYLES, STYLES[0])
+    ]
+    settings, before = Settings(redis_url=redis_url), time.time()
+    with make_celery(settings) as app:
+        publish_paint(app, settings, "bulk", "night", wanted)
+        publish_finish(app, settings, "night")
+    with redis.Redis.from_url(redis_url) as client:
+        texts = [*reversed(client.lrange(QUEUES["bulk"], 0, -1)), *client.lrange(QUEUES["finish"], 0, -1)]
+    for text in texts:
+        read_message(text)
+    messages = [json.loads(text) for text in texts]
+    times = [message["headers"].pop("at") for message in messages]
+    assert before <= times[0] <= times[1] <= times[2] <= times[3] <= time.time()
+    sent = [json.loads(base64.b64decode(message.pop("body")))[0] for message in messages]
+    assert [arguments[1][0]["id"] for arguments in sent[:3]] == [job.id for job in wanted]
+    for message in messages:
+        own = [message["headers"].pop("id"), message["headers"].pop("root_id")]
+        own += [message["properties"].pop("correlation_id")]
+        assert len(set(own)) == 1
+        assert message["properties"].pop("delivery_tag")
+    assert messages[0] == messages[1] == messages[2] != messages[3]
 
 
 @pytest.mark.parametrize(
