@@ -73,6 +73,11 @@ def make_parser() -> argparse.ArgumentParser:
     _submit(add("submit", "Sample pairs and enqueue them for the workers; a second time adds nothing."))
     _worker(add("worker", "Paint what is enqueued: one process per GPU, or one on the CPU."))
     _status(add("status", "Show how far a batch is, or all of them."))
+    _named(add("pause", "Stop a batch for now: what is being painted is kept, and goes on there when it is resumed."))
+    _named(add("resume", "Go on with a batch that was paused or cancelled."))
+    _named(add("cancel", "Stop a batch for good; what is done stays, and can be fetched."))
+    _retry(add("retry", "Try again what failed in a batch."))
+    _rm(add("rm", "Remove a batch, or what no batch needs any more."))
     _fetch(add("fetch", "Bring a batch's pictures to this machine."))
     _samples(add("samples", "Paint a small dataset to try medley on."))
     add_vgg(add, _add_command)
@@ -114,29 +119,41 @@ def _run(parser: argparse.ArgumentParser) -> None:
         help="paint this PNG of medley's again, from what it says of how it was made; painting options that are given "
         "count instead of its own, and pools are only searched for its pictures, where they do not lie beside it",
     )  # fmt: skip
-    _device(parser)
+    _painting(parser)
 
 
 def _submit(parser: argparse.ArgumentParser) -> None:
     _request(parser, pools_required=True)
-    parser.add_argument("--batch", required=True, metavar="NAME", help="letters, digits, '.', '_' and '-', up to 100")
+    parser.add_argument(
+        "--batch", required=True, metavar="NAME",
+        help="letters, digits, '.', '_' and '-', up to 100; {date} stands for today's date (UTC)",
+    )  # fmt: skip
+    parser.add_argument("--date-format", metavar="FORMAT", help="how strftime writes {date} (default: YYYY-MM-DD)")
     parser.add_argument(
         "--queue", choices=[kind for kind in get_args(QueueKind) if kind != "finish"], default="bulk",
         help="interactive jobs are painted before bulk ones (default: bulk)",
     )  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="show the pairs; store and enqueue nothing")
     parser.add_argument("--wait", action="store_true", help="stay until the batch has ended, and show its progress")
+    parser.add_argument(
+        "--notify", metavar="URL", help="http(s) URL that is told once, as JSON, how the batch ended; kept secret"
+    )
 
 
-def _device(parser: argparse.ArgumentParser) -> None:
+def _painting(parser: argparse.ArgumentParser) -> None:
+    """Settings of a command that paints, as it may be told them."""
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda"),
         help="what paints (default: MEDLEY_DEVICE, or the GPU where there is one)",
     )  # fmt: skip
+    parser.add_argument(
+        "--checkpoint-every", type=float, metavar="SECONDS", dest="checkpoint_every_s",
+        help="how often a painting is kept, so that it can be gone on with (default: MEDLEY_CHECKPOINT_EVERY_S, or 60)",
+    )  # fmt: skip
 
 
 def _worker(parser: argparse.ArgumentParser) -> None:
-    _device(parser)
+    _painting(parser)
     parser.add_argument(
         "--queues", nargs="+", choices=get_args(QueueKind), default=list(get_args(QueueKind)), metavar="QUEUE",
         help="serve these only: interactive, bulk, finish (default: all)",
@@ -146,11 +163,36 @@ def _worker(parser: argparse.ArgumentParser) -> None:
 
 def _status(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("batch", nargs="?", metavar="BATCH", help="one batch (default: an overview)")
-    parser.add_argument("--watch", action="store_true", help="stay until the batch has ended, and show its progress")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--watch", action="store_true", help="stay until the batch has ended, and show its progress")
+    how.add_argument(
+        "--failed", action="store_true", help="name everything that failed, why, where, and what its worker's log said"
+    )
+
+
+def _named(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("batch", metavar="BATCH", help="its name, as it was submitted")
+
+
+def _retry(parser: argparse.ArgumentParser) -> None:
+    _named(parser)
+    parser.add_argument(
+        "--kind", nargs="+", default=[], metavar="KIND",
+        help="only what failed so, as `medley status BATCH --failed` says: image, resource, poison, ... (default: all)",
+    )  # fmt: skip
+
+
+def _rm(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("batch", nargs="?", metavar="BATCH", help="its name, as it was submitted")
+    parser.add_argument("--force", action="store_true", help="even if the batch is running: stop it first")
+    parser.add_argument(
+        "--unused", action="store_true", help="remove, instead of a batch, the pictures and weights that no batch needs"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="with --unused: say what it would remove")
 
 
 def _fetch(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("batch", metavar="BATCH", help="its name, as it was submitted")
+    _named(parser)
     parser.add_argument("out", metavar="DIR", help="where its pictures go")
 
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -22,13 +22,13 @@ from medley.jobs import (
     StyleTransfer,
     StyleTransferOptions,
     Weights,
-    job_id,
+    job_ids,
 )
 from medley.layers import convolutions
 from medley.media.images import open_picture, probe, shown
 from medley.records import Digest, InputName
 from medley.settings import Settings
-from medley.sizes import check_size, rendered_size, style_size
+from medley.sizes import check_size, rendered_size, smallest_side, style_size
 from medley_producer.buckets import Buckets
 from medley_producer.datasets import Entry, Told, quiet, scan
 from medley_producer.entries import portable
@@ -44,11 +44,25 @@ NAMED = 20
 """Skipped files that an error names."""
 
 
-class Look(NamedTuple):
-    """What a look at a picture found; the size is its own, width and height in px."""
+_least_side = lru_cache(maxsize=16)(smallest_side)
+"""A pair asks for each of its pictures, and all pairs of a batch about the same two lists of layers."""
 
-    picture: Picture
+
+class Look(NamedTuple):
+    """What a look at a picture found; the size is its own, width and height in px.
+
+    All pictures of a dataset may be held at once, and a Picture is as large as six of these.
+    """
+
+    entry: Entry
+    sha256: Digest
+    ext: str
     size: tuple[int, int]
+
+    @property
+    def picture(self) -> Picture:
+        """The picture, as a pair names it."""
+        return Picture(sha256=self.sha256, ext=self.ext, name=self.entry.name, label=self.entry.label)
 
 
 @dataclass
@@ -104,8 +118,9 @@ class Choice:
             return None
         self.largest = max(self.largest or size, size, key=math.prod)
         self.largest_style = max(self.largest_style or style_sizes[0], *style_sizes, key=math.prod)
-        self.inputs |= {look.picture.input: entry.where for entry, look in zip((content, *styles), looks, strict=True)}
-        return looks[0].picture, [look.picture for look in looks[1:]]
+        pictures = [look.picture for look in looks]
+        self.inputs |= {picture.input: look.entry.where for picture, look in zip(pictures, looks, strict=True)}
+        return pictures[0], pictures[1:]
 
     def _look(self, entry: Entry) -> Look | Skipped:
         try:
@@ -119,13 +134,15 @@ class Choice:
         except OSError as error:
             reason = f"{shown(entry.name)} cannot be read ({error.strerror}); mend, replace or remove it."
             return Skipped(name=entry.name, reason=reason)
-        return Look(Picture(sha256=sha256, ext=ext, name=entry.name, label=entry.label), (size[0], size[1]))
+        return Look(entry, sha256, ext, (size[0], size[1]))
 
     def _decode(self, path: Path, entry: Entry) -> None:
         with self._decoding:  # one at a time, as one may take most of a gigabyte
             open_picture(path.read_bytes(), self.settings, entry.name)
 
-    def _wide_enough(self, entry: Entry, size: tuple[int, int], layers: Sequence[str]) -> bool:
+    def _wide_enough(self, entry: Entry, size: tuple[int, int], layers: tuple[str, ...]) -> bool:
+        if min(size) >= _least_side(layers):
+            return True
         try:
             check_size(*size, layers)
         except UsageError as error:
@@ -231,14 +248,14 @@ def choose(
         DatasetError: not one pair can be used, or something was skipped and the choice is strict.
         StorageUnreachable, StorageRefused: a bucket cannot be read at all.
     """
-    empty = True
+    empty, job_id = True, job_ids(options, weights)
     choice.skipped += pools.skipped
     if choice.strict:
         refuse_skipped(choice.skipped)
     for content, pictures in _usable(pools, sampling, options, choice):
         empty = False
         styles = tuple(Style(**picture.model_dump(), weight=sampling.weight(n)) for n, picture in enumerate(pictures))
-        yield StyleTransfer(id=job_id(content, styles, options, weights), content=content, styles=styles)
+        yield StyleTransfer(id=job_id(content, styles), content=content, styles=styles)
     if choice.strict:
         refuse_skipped(choice.skipped)
     if empty:

@@ -11,30 +11,35 @@ from typing import NoReturn
 
 from rich.console import Console
 
+from medley import keys
 from medley.cluster import Cluster
 from medley.costs import Size
 from medley.errors import UsageError
 from medley.settings import Settings
 from medley_producer import submit as submitting
 from medley_producer.choosing import Choice, Pools, check_options, choose
+from medley_producer.controlling import cancel, exit_code, fetch, pause, reached, resume, retry, rm, status
 from medley_producer.estimating import cluster_estimate, estimate
 from medley_producer.following import follow
 from medley_producer.layout import lay_out
 from medley_producer.local import local_worker, only_one, private_redis, require_alive
-from medley_producer.requesting import asked_of_run, asked_of_submit, batch_name
-from medley_producer.status import BatchStatus, named_batch, overview, stored_status
+from medley_producer.requesting import asked_of_run, asked_of_submit
+from medley_producer.status import BatchStatus, stored_status
 from medley_producer.submit import Request
 from medley_producer.telling import (
     tell,
     tell_dry_run,
     tell_end,
     tell_estimate,
-    tell_overview,
-    tell_status,
     tell_submitted,
     telling,
     told_if_interrupted,
 )
+
+__all__ = [
+    "cancel", "doctor", "fetch", "pause", "resume", "retry", "rm", "run", "samples", "status", "submit", "vgg",
+    "worker",
+]  # fmt: skip
 
 
 def run(args: Namespace) -> int:
@@ -51,14 +56,14 @@ def run(args: Namespace) -> int:
     state = out.absolute() / ".medley"
     with only_one(state), private_redis() as redis_url:
         storage_url = (state / "storage").as_uri()
-        # No grace: what a worker of this machine has not finished, the next run paints. No patience: a private Redis
-        # that is gone does not come back.
-        ours = {"redis_url": redis_url, "storage_url": storage_url, "grace_s": 0.0, "patience_s": 0.0}
+        # The grace is for a step and a checkpoint, with which the next run goes on, and the prompt must be back soon. No
+        # patience: a private Redis that is gone does not come back.
+        ours = {"redis_url": redis_url, "storage_url": storage_url, "grace_s": 2.0, "patience_s": 0.0}
         local = settings.model_copy(update=ours)
-        cluster = _reach(local)
+        cluster = reached(local)
         status = _paint_here(cluster, request, pools, out, log=state / "worker.log")
         tell_end(args, cluster, status, time.monotonic() - started, out)
-    return _exit_code(status)
+    return exit_code(status)
 
 
 def _paint_here(cluster: Cluster, request: Request, pools: Pools, out: Path, log: Path) -> BatchStatus:
@@ -93,7 +98,7 @@ def submit(args: Namespace) -> int:
     if args.dry_run:
         return _dry_run(args, settings, request)
     console = Console(stderr=True)
-    cluster = _reach(settings)
+    cluster = reached(settings)
 
     def chosen(choice: Choice, jobs: int) -> None:
         size, _ = _sizes(choice, request)
@@ -107,7 +112,7 @@ def submit(args: Namespace) -> int:
     with told_if_interrupted(f"The batch goes on; `medley status {request.name} --watch` follows it."):
         status = follow(cluster, submitted.batch, console)
     tell_end(args, cluster, status, time.monotonic() - started)
-    return _exit_code(status)
+    return exit_code(status)
 
 
 def worker(args: Namespace) -> int:
@@ -115,33 +120,6 @@ def worker(args: Namespace) -> int:
     _require_painting()
     code: int = importlib.import_module("medley_workers.app").main(_settings(args), args.queues, args.name)
     return code
-
-
-def status(args: Namespace) -> int:
-    """Show how far one batch is, or all of them."""
-    cluster = _reach(Settings.load())
-    if args.batch is None:
-        tell_overview(args, cluster, overview(cluster))
-        return 0
-    batch = named_batch(cluster, batch_name(args.batch))
-    if args.watch:
-        follow(cluster, batch, Console(stderr=True))
-    tell_status(args, cluster, stored_status(cluster, batch))
-    return 0
-
-
-def fetch(args: Namespace) -> int:
-    """Bring a batch's pictures to this machine."""
-    cluster = _reach(Settings.load())
-    batch = named_batch(cluster, batch_name(args.batch))
-    placed = lay_out(cluster.storage, batch, Path(args.out))
-    state = stored_status(cluster, batch)
-    tell(
-        args,
-        {**state.as_json(), "out": args.out, "fetched": placed},
-        f"{placed} of {batch.jobs} pictures are in {args.out}; the batch is {state.state}.",
-    )
-    return _exit_code(state)
 
 
 def samples(args: Namespace) -> int:
@@ -182,16 +160,10 @@ def doctor(args: Namespace) -> int:
     return 0 if ok else 1
 
 
-def _reach(settings: Settings) -> Cluster:
-    cluster = Cluster.open(settings)
-    cluster.check()
-    return cluster
-
-
 def _settings(args: Namespace) -> Settings:
-    """The settings, and of a command that paints the device it was told."""
-    settings = Settings.load()
-    return settings.model_copy(update={"device": args.device}) if args.device else settings
+    """The settings, and of a command that paints those that it was told."""
+    given = {name: getattr(args, name) for name in ("device", "checkpoint_every_s")}
+    return Settings.load(**{name: value for name, value in given.items() if value is not None})
 
 
 def _require_painting() -> None:
@@ -205,7 +177,7 @@ def _dry_run(args: Namespace, settings: Settings, request: Request) -> int:
     with telling(Console(stderr=True)) as told:
         pools = Pools.scan(request.sampling, settings, told)
         jobs = list(choose(pools, request.sampling, request.options, choice, request.vgg.weights))
-    tell_dry_run(args, jobs, choice.skipped)
+    tell_dry_run(args, request.name, jobs, choice.skipped)
     return 1 if choice.skipped else 0
 
 
@@ -219,10 +191,6 @@ def _sizes(choice: Choice, request: Request) -> tuple[Size, list[Size]]:
     if choice.largest is None or choice.largest_style is None:
         raise ValueError("nothing was chosen, which choose() refuses")
     return choice.largest, [choice.largest_style] * request.sampling.styles_per_pair
-
-
-def _exit_code(status: BatchStatus) -> int:
-    return 1 if status.failed or status.batch.skipped else 0
 
 
 def _interrupt(*_: object) -> NoReturn:

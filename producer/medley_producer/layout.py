@@ -1,16 +1,19 @@
 """A batch's pictures as files that a person finds: ``<content>--<style>.png``, the sheet, what failed."""
 
+import hashlib
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from medley import keys
-from medley.batches import list_outcomes, read_manifest, read_result
+from medley.batches import each_outcome, read_manifest, read_result
 from medley.errors import ObjectMissing
 from medley.jobs import Batch, StyleTransfer
 from medley.media.images import shown
+from medley.ondisk import JobTable
 from medley.records import JobId
 from medley.results import Result
 from medley.storage import Storage
@@ -18,6 +21,8 @@ from medley.storage import Storage
 FETCHES_AT_ONCE = 8
 """Fetches wait for the network more than for anything here."""
 
+CHUNK = 500
+"""Jobs that are held in memory."""
 
 TITLE_BYTES = 200
 """File systems take names of 255 bytes; what is left is for a number, an extension, and a name while it is written."""
@@ -35,21 +40,22 @@ def title(job: StyleTransfer) -> str:
 
 def titles(storage: Storage, batch: Batch) -> Iterator[tuple[JobId, str]]:
     """Every job of a batch, once and in order, with a title that no other has: later ones are numbered."""
-    seen: set[JobId] = set()
-    taken: set[str] = set()
-    for job in read_manifest(storage, batch):
-        if job.id not in seen:
-            seen.add(job.id)
-            yield job.id, _free(title(job), taken)
+    with JobTable() as seen, JobTable() as taken:
+        for job in read_manifest(storage, batch):
+            if seen.put([(job.id, "")]):
+                yield job.id, _free(title(job), taken)
 
 
-def _free(name: str, taken: set[str]) -> str:
-    # Case is ignored, as some file systems do.
+def _free(name: str, taken: JobTable) -> str:
     candidate, number = name, 2
-    while candidate.casefold() in taken:
+    while not taken.put([(_id_of(candidate), "")]):
         candidate, number = f"{name}-{number}", number + 1
-    taken.add(candidate.casefold())
     return candidate
+
+
+def _id_of(name: str) -> JobId:
+    """A text of a job id's form for a name, as a table takes; case is ignored, as some file systems do."""
+    return hashlib.sha256(name.casefold().encode()).hexdigest()[:32]
 
 
 def lay_out(storage: Storage, batch: Batch, folder: Path) -> int:
@@ -62,8 +68,6 @@ def lay_out(storage: Storage, batch: Batch, folder: Path) -> int:
         ServiceUnreachable, ServiceRefused: what was fetched stays; doing it again goes on.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    outcomes = list_outcomes(storage, batch.name)
-    wanted = [(job, name) for job, name in titles(storage, batch) if job in outcomes.done]
 
     def place(item: tuple[JobId, str]) -> int:
         result = read_result(storage, item[0])
@@ -72,15 +76,21 @@ def lay_out(storage: Storage, batch: Batch, folder: Path) -> int:
         _place(storage, result, folder, item[1])
         return 1
 
-    with ThreadPoolExecutor(FETCHES_AT_ONCE) as threads:
-        placed = sum(threads.map(place, wanted))
+    placed = 0
+    with JobTable() as outcomes, ThreadPoolExecutor(FETCHES_AT_ONCE) as threads:
+        outcomes.put(each_outcome(storage, batch.name))
+        jobs = titles(storage, batch)
+        while chunk := dict(islice(jobs, CHUNK)):
+            statuses = outcomes.values(list(chunk))
+            placed += sum(threads.map(place, [item for item in chunk.items() if statuses.get(item[0]) == "done"]))
+        has_failures = bool(batch.skipped or outcomes.count("failed"))
     if storage.exists(keys.finished(batch.name)):
         # What an earlier batch of this folder had must not be taken for this one's.
         for name in ("contact_sheet.jpg", "failures.jsonl"):
             (folder / name).unlink(missing_ok=True)
         with suppress(ObjectMissing):  # there was no room for it
             storage.get_file(keys.contact_sheet(batch.name), folder / "contact_sheet.jpg", link=True)
-        if batch.skipped or outcomes.failed:
+        if has_failures:
             storage.get_file(keys.failures(batch.name), folder / "failures.jsonl", link=True)
     return placed
 

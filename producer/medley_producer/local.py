@@ -161,10 +161,7 @@ def local_worker(settings: Settings, log: Path) -> Iterator[Owned]:
 def environment(settings: Settings) -> dict[str, str]:
     """This process's environment with these settings as MEDLEY_*."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith("MEDLEY_")}
-    for name, value in settings.model_dump().items():
-        if value is not None:
-            ours[f"MEDLEY_{name.upper()}"] = str(value)
-    return ours
+    return ours | settings.variables()
 
 
 def require_alive(worker: Owned) -> None:

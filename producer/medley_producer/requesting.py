@@ -3,6 +3,7 @@
 import hashlib
 from argparse import Namespace
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from medley.errors import UsageError
 from medley.jobs import ENGINE, Sampling, StyleTransferOptions
+from medley.notifying import checked_url
 from medley.qualities import quality
 from medley.records import BatchName, canonical_json
 from medley.settings import Settings
@@ -52,10 +54,11 @@ def asked_of_submit(args: Namespace, settings: Settings) -> Request:
     Raises:
         UsageError: it cannot be met.
     """
-    sampling, name = record_from(Sampling, args), batch_name(args.batch)
+    sampling, name = record_from(Sampling, args), dated_name(args.batch, args.date_format, datetime.now(UTC))
     options, init = options_of(args, settings)
     sampling = sampling.model_copy(update={"sample_seed": sampling.sample_seed or name})
-    return Request(name, sampling, options, init, args.strict, vgg_of(settings))
+    notify = None if args.notify is None else checked_url(args.notify)
+    return Request(name, sampling, options, init, args.strict, vgg_of(settings), notify)
 
 
 def options_of(
@@ -96,6 +99,27 @@ def batch_name(text: str) -> BatchName:
             f"{text!r} cannot be a batch's name. Use up to 100 letters, digits, '.', '_' and '-', "
             "and begin with a letter or a digit."
         ) from error
+
+
+DATE = "{date}"
+"""What stands for today's date in the name of a batch that cron submits."""
+
+
+def dated_name(text: str, date_format: str | None, now: datetime) -> BatchName:
+    """A batch's name, with :data:`DATE` written as ``strftime`` writes ``now``; YYYY-MM-DD, without a format.
+
+    Raises:
+        UsageError: it cannot be one, or it has a format and no date.
+    """
+    if DATE not in text:
+        if date_format is not None:
+            raise UsageError(f"--date-format says how {DATE} is written, and --batch {text} has none. Add it there.")
+        return batch_name(text)
+    try:
+        date = now.strftime("%Y-%m-%d" if date_format is None else date_format)
+    except ValueError as error:
+        raise UsageError(f"--date-format {date_format!r} is no format of strftime ({error}).") from error
+    return batch_name(text.replace(DATE, date))
 
 
 def _again(args: Namespace, settings: Settings, told: Told) -> Asked:

@@ -1,40 +1,61 @@
 """Where a batch stands: from storage, which is the truth, and from the ledger, which knows what is under way."""
 
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 from medley import keys
-from medley.batches import list_outcomes, read_batch
+from medley.batches import each_outcome, read_batch, read_finished, recount
 from medley.cluster import Cluster
+from medley.control import read_control
 from medley.errors import UsageError
 from medley.jobs import Batch
-from medley.ledger import Progress
+from medley.ledger import Counts, Progress
 from medley.records import BatchName, JobId
+from medley.results import ControlState
+from medley.storage import Storage
+
+BATCHES_AT_ONCE = 16
+"""Batches that an overview asks for at once: asking waits for the network more than for anything here."""
 
 
 @dataclass(frozen=True)
 class BatchStatus:
-    """Counts of a batch's jobs, and what is being painted."""
+    """Counts of a batch's jobs, and what is being painted.
+
+    ``recounted`` says that the ledger did not know the batch, so that its outcomes were counted in storage.
+    """
 
     batch: Batch
     done: int
     failed: int
     painting: dict[JobId, Progress]
     finished: bool
+    control: ControlState = "running"
+    recounted: bool = False
+
+    @property
+    def ended(self) -> int:
+        """Jobs that are done or have failed."""
+        return self.done + self.failed
 
     @property
     def state(self) -> str:
         """In one word."""
         if self.finished:
             return "finished"
-        if self.done + self.failed >= self.batch.jobs:
+        if self.control != "running":
+            return self.control
+        if self.ended >= self.batch.jobs:
             return "ending"
         return "painting" if self.painting else "waiting"
 
     @property
     def steps_done(self) -> int:
         """Steps of this batch that need not be made any more."""
-        return (self.done + self.failed) * self.batch.options.num_steps + sum(p.step for p in self.painting.values())
+        return self.ended * self.batch.options.num_steps + sum(p.step for p in self.painting.values())
 
     def as_json(self) -> dict[str, Any]:
         """For machines."""
@@ -47,42 +68,60 @@ class BatchStatus:
             "failed": self.failed,
             "skipped": len(self.batch.skipped),
             "painting": {job: progress.model_dump() for job, progress in self.painting.items()},
+            "recounted": self.recounted,
         }
 
 
 def stored_status(cluster: Cluster, batch: Batch) -> BatchStatus:
-    """From storage, whatever Redis has lost: one LIST."""
-    outcomes = list_outcomes(cluster.storage, batch.name)
-    return _status(cluster, batch, len(outcomes.done), len(outcomes.failed), ended=outcomes.all)
+    """Where a batch stands, whatever Redis has lost: two small objects of storage, and what the ledger counts; only
+    where that does not know the batch, one LIST of its outcomes.
+    """
+    if finished := read_finished(cluster.storage, batch.name):
+        return BatchStatus(batch, finished.done, finished.failed, {}, finished=True)
+    control = read_control(cluster.storage, batch.name)
+    counts, recounted = cluster.ledger.counts(batch.name), False
+    if not counts.counted:
+        counts, recounted = _recounted(cluster, batch), True
+    return BatchStatus(
+        batch, counts.done, counts.failed, _painting(cluster, batch), finished=False, control=control,
+        recounted=recounted,
+    )  # fmt: skip
 
 
-def noted_status(cluster: Cluster, batch: Batch) -> BatchStatus:
-    """From the ledger alone, unless that says that all jobs have ended: cheap enough to ask twice a second."""
-    done, failed = cluster.ledger.counts(batch.name)
-    return _status(cluster, batch, done, failed, ended=set())
+def noted_status(cluster: Cluster, batch: Batch, control: ControlState = "running") -> BatchStatus | None:
+    """From the ledger alone, with what is known to be decided, cheap enough to ask twice a second; None if the ledger
+    does not know the batch.
+    """
+    counts = cluster.ledger.counts(batch.name)
+    if not counts.counted:
+        return None
+    return BatchStatus(batch, counts.done, counts.failed, _painting(cluster, batch), finished=False, control=control)
 
 
-def _status(cluster: Cluster, batch: Batch, done: int, failed: int, ended: set[JobId]) -> BatchStatus:
+def _recounted(cluster: Cluster, batch: Batch) -> Counts:
+    if recount(cluster, batch):
+        return cluster.ledger.counts(batch.name)
+    # Another command enqueues the batch, and has the ledger count it; we count for ourselves.
+    ended = Counter(status for _, status in each_outcome(cluster.storage, batch.name))
+    return Counts(ended["done"], ended["failed"], 0, counted=False)
+
+
+def _painting(cluster: Cluster, batch: Batch) -> dict[JobId, Progress]:
     reported = cluster.ledger.painting(batch.name, within_s=cluster.settings.lease_s)
     # A process paints one job at a time: what it reported of an earlier one was cut short.
     newest = {progress.worker: job for job, progress in sorted(reported.items(), key=lambda item: item[1].at)}
-    painting = {job: reported[job] for job in newest.values() if job not in ended}
-    complete = done + failed >= batch.jobs
-    finished = complete and cluster.storage.exists(keys.finished(batch.name))
-    return BatchStatus(batch, done, failed, painting, finished)
+    return {job: reported[job] for job in newest.values()}
 
 
-def named_batch(cluster: Cluster, name: BatchName) -> Batch:
+def named_batch(storage: Storage, name: BatchName) -> Batch:
     """A batch that must exist.
 
     Raises:
         UsageError: there is none of this name.
     """
-    batch = read_batch(cluster.storage, name)
+    batch = read_batch(storage, name)
     if batch is None:
-        raise UsageError(
-            f"There is no batch {name!r} in {cluster.storage.root}; `medley status` lists those there are."
-        )
+        raise UsageError(f"There is no batch {name!r} in {storage.root}; `medley status` lists those there are.")
     return batch
 
 
@@ -94,12 +133,22 @@ class Overview(NamedTuple):
 
 
 def overview(cluster: Cluster) -> Overview:
-    """Where every batch stands."""
+    """Where every batch stands: a few round trips for each."""
     seen = Overview([], {})
-    for name in sorted(cluster.storage.folders(keys.BATCHES)):
-        try:
-            if batch := read_batch(cluster.storage, name):
-                seen.batches.append(stored_status(cluster, batch))
-        except UsageError as error:  # written by another version
-            seen.unreadable[name] = str(error)
+    names = sorted(cluster.storage.folders(keys.BATCHES))
+    with ThreadPoolExecutor(BATCHES_AT_ONCE) as threads:
+        for name, found in zip(names, threads.map(partial(_seen, cluster), names), strict=True):
+            if isinstance(found, BatchStatus):
+                seen.batches.append(found)
+            elif found:
+                seen.unreadable[name] = found
     return seen
+
+
+def _seen(cluster: Cluster, name: BatchName) -> BatchStatus | str | None:
+    """Where a batch stands, or why that cannot be told; None if there is none of this name (any more)."""
+    try:
+        batch = read_batch(cluster.storage, name)
+        return stored_status(cluster, batch) if batch else None
+    except UsageError as error:  # written by another version
+        return str(error)

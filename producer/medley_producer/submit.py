@@ -5,15 +5,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 
 from medley import keys
 from medley.batches import enqueue_missing, read_batch, write_manifest
 from medley.cluster import Cluster
+from medley.control import require_running
 from medley.errors import BatchConflict, DatasetError, ImageError, ObjectMissing, UsageError
 from medley.jobs import ENGINE, Batch, Picture, QueueKind, Sampling, StyleTransfer, StyleTransferOptions
 from medley.media.images import shown
+from medley.notifying import ask_to_be_told
 from medley.records import BatchName, Digest, InputName
+from medley.removing import require_no_sweep
 from medley.storage import Storage
 from medley_producer.buckets import Buckets
 from medley_producer.choosing import Choice, Pools, check_options, choose, digest_of, refuse_skipped
@@ -25,6 +29,9 @@ __all__ = ["Chosen", "Request", "Submitted", "Told", "submit"]
 UPLOADS_AT_ONCE = 8
 """Uploads wait for the network more than for anything here."""
 
+UPLOADS_AHEAD = 512
+"""Uploads that wait for a thread, each in 2 KB of memory: so many that the threads seldom wait for the last of them."""
+
 Chosen = Callable[[Choice, int], None]
 """Called with what was chosen and how many distinct jobs it comes to; what it raises ends the submission."""
 
@@ -34,7 +41,7 @@ class Request:
     """What a person asks for under a name.
 
     ``init`` is where the picture lies that ``options.init`` names, if it does; with ``strict``, nothing is submitted
-    where anything has to be skipped; ``vgg`` is which weights paint.
+    where anything has to be skipped; ``vgg`` is which weights paint; ``notify`` is the URL that is told of the end.
     """
 
     name: BatchName
@@ -43,6 +50,7 @@ class Request:
     init: str | None = None
     strict: bool = False
     vgg: Vgg = DEFAULT
+    notify: str | None = None
 
 
 @dataclass(frozen=True)
@@ -74,11 +82,12 @@ def submit(
 
     Raises:
         BatchConflict: the name belongs to a batch that was asked for differently.
+        BatchStopped: it belongs to one that is paused or cancelled.
         UsageError, DatasetError: the request cannot be met; nothing was enqueued.
         ServiceUnreachable, ServiceRefused: submitting again goes on from there.
     """
     check_options(request.options, request.vgg.weights)
-    batch = read_batch(cluster.storage, request.name) or _create(cluster, request, told, pools, chosen)
+    batch = read_batch(cluster.storage, request.name) or _create(cluster, request, queue, told, pools, chosen)
     if differences := batch.differences(request.sampling, request.options, request.vgg.weights):
         raise BatchConflict(
             f"A batch {batch.name!r} exists with other arguments ({'; '.join(differences)}). "
@@ -86,12 +95,17 @@ def submit(
         )
     if request.strict:
         refuse_skipped(batch.skipped)
+    require_running(cluster.storage, batch.name)
+    if request.notify and not cluster.storage.exists(keys.finished(batch.name)):
+        ask_to_be_told(cluster, batch.name, request.notify)  # before anything is painted, as it may be painted already
     told("enqueuing", 0, batch.jobs)
-    enqueued = enqueue_missing(cluster, batch, queue)
+    enqueued = enqueue_missing(cluster, batch, queue, told=told)
     return Submitted(batch, enqueued)
 
 
-def _create(cluster: Cluster, request: Request, told: Told, pools: Pools | None, chosen: Chosen) -> Batch:
+def _create(
+    cluster: Cluster, request: Request, queue: QueueKind, told: Told, pools: Pools | None, chosen: Chosen
+) -> Batch:
     """Write weights, inputs, manifest and batch.json, in this order; returns the batch that stands under the name."""
     storage = cluster.storage
     pools = pools or Pools.scan(request.sampling, cluster.settings, told)
@@ -101,9 +115,11 @@ def _create(cluster: Cluster, request: Request, told: Told, pools: Pools | None,
         jobs = choose(pools, request.sampling, request.options, choice, request.vgg.weights)
         manifest, pairs, distinct = write_manifest(path, _counted(jobs, told, request.sampling.pairs or 0))
         chosen(choice, distinct)
+        # Before anything is uploaded, so that no sweep takes that for unused.
+        storage.put(keys.open_batch(request.name), b"")
+        require_no_sweep(cluster)
         _upload_weights(cluster, request.vgg, told)
         _upload(cluster, choice.inputs | _first_picture(request), told)
-        storage.put(keys.open_batch(request.name), b"")
         storage.put_file(keys.manifest(request.name, manifest), path)
     batch = Batch(
         name=request.name,
@@ -111,6 +127,7 @@ def _create(cluster: Cluster, request: Request, told: Told, pools: Pools | None,
         options=request.options,
         weights=request.vgg.weights,
         engine=ENGINE,
+        queue=queue,
         manifest=manifest,
         pairs=pairs,
         jobs=distinct,
@@ -161,9 +178,12 @@ def _upload(cluster: Cluster, inputs: Mapping[InputName, str], told: Told) -> No
         if not unchanged:
             raise DatasetError(f"{shown(where)} changed while it was submitted. Submit it again.")
 
+    items, done = iter(inputs.items()), 0
     with ThreadPoolExecutor(UPLOADS_AT_ONCE) as threads:
-        for count, _ in enumerate(threads.map(upload, inputs.items()), start=1):
-            told("uploading", count, len(inputs))
+        while some := list(islice(items, UPLOADS_AHEAD)):
+            for _ in threads.map(upload, some):
+                done += 1
+                told("uploading", done, len(inputs))
 
 
 def _upload_weights(cluster: Cluster, vgg: Vgg, told: Told) -> None:

@@ -14,16 +14,20 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRe
 
 from medley import keys
 from medley.cluster import Cluster
-from medley.errors import ObjectMissing
-from medley.jobs import Skipped, StyleTransfer
+from medley.jobs import ENGINE, Skipped, StyleTransfer
 from medley.media.images import shown
+from medley.records import BatchName
 from medley_producer.estimating import Estimate
-from medley_producer.layout import title, titles
+from medley_producer.failures import each_failure, failure_lines, named, reason_line
+from medley_producer.layout import title
 from medley_producer.status import BatchStatus, Overview
 from medley_producer.submit import Submitted, Told
 
 SHOWN = 20
 """Lines of a list that a person reads at once."""
+
+FETCHED = 1_000
+"""Failures whose list is fetched for that: about 1 MB."""
 
 
 def tell(args: Namespace, data: dict[str, Any], *lines: str) -> None:
@@ -65,16 +69,16 @@ def told_if_interrupted(advice: str) -> Iterator[None]:
         raise KeyboardInterrupt(advice) from None
 
 
-def tell_dry_run(args: Namespace, jobs: list[StyleTransfer], skipped: Sequence[Skipped]) -> None:
+def tell_dry_run(args: Namespace, name: BatchName, jobs: list[StyleTransfer], skipped: Sequence[Skipped]) -> None:
     """The pairs that would be painted, and the files that could not be."""
     lines = [title(job) for job in islice(jobs, SHOWN)]
     if len(jobs) > SHOWN:
         lines.append(f"... and {len(jobs) - SHOWN:,} more")
-    distinct = _count(len({job.id for job in jobs}), "job")
-    lines.append(f"{_count(len(jobs), 'pair')}, {distinct}, {_count(len(skipped), 'file')} skipped")
+    distinct = count(len({job.id for job in jobs}), "job")
+    lines.append(f"{count(len(jobs), 'pair')}, {distinct}, {count(len(skipped), 'file')} skipped")
     lines += _skipped_lines(skipped)
     pairs = [job.model_dump(mode="json", exclude_none=True) for job in jobs]
-    tell(args, {"batch": args.batch, "pairs": pairs, "skipped": len(skipped)}, *lines)
+    tell(args, {"batch": name, "pairs": pairs, "skipped": len(skipped)}, *lines)
 
 
 def tell_estimate(console: Console, estimate: Estimate | None) -> None:
@@ -90,66 +94,79 @@ def tell_submitted(args: Namespace, submitted: Submitted) -> None:
         args,
         {"batch": batch.name, "pairs": batch.pairs, "jobs": batch.jobs, "enqueued": submitted.enqueued}
         | {"skipped": len(batch.skipped)},
-        f"Batch {batch.name}: {_count(batch.jobs, 'job')}, {submitted.enqueued:,} enqueued now.",
+        f"Batch {batch.name}: {count(batch.jobs, 'job')}, {submitted.enqueued:,} enqueued now.",
         *_skipped_lines(batch.skipped),
         f"Follow it with `medley status {batch.name} --watch`.",
     )
 
 
-def _count(number: int, what: str) -> str:
+def count(number: int, what: str) -> str:
+    """How many of something, as people say it."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _skipped_lines(skipped: Sequence[Skipped]) -> list[str]:
-    return [f"  skipped {_named(file.name, file.reason)}" for file in skipped[:SHOWN]]
-
-
-def _named(name: str, reason: str) -> str:
-    """A reason that begins with the name, as most do by themselves."""
-    return reason if reason.startswith(shown(name)) else f"{shown(name)}: {reason}"
+    return [f"  skipped {named(file.name, file.reason)}" for file in skipped[:SHOWN]]
 
 
 def tell_end(args: Namespace, cluster: Cluster, status: BatchStatus, seconds: float, out: Path | None = None) -> None:
     """How a batch ended, what failed and why, and where things are."""
     batch = status.batch
     where = str(out) if out else f"{cluster.storage.root}/{keys.batch_folder(batch.name)}"
-    data = {"batch": batch.name, "jobs": batch.jobs, "done": status.done, "failed": status.failed}
-    data |= {"skipped": len(batch.skipped), "out": where, "seconds": round(seconds, 1)}
-    skipped = _count(len(batch.skipped), "file")
+    data = {"batch": batch.name, "state": status.state, "jobs": batch.jobs, "done": status.done}
+    data |= {"failed": status.failed, "skipped": len(batch.skipped), "out": where, "seconds": round(seconds, 1)}
+    skipped = count(len(batch.skipped), "file")
     lines = [f"{status.done:,} painted, {status.failed:,} failed, {skipped} skipped, {seconds:.0f} s"]
-    lines += islice(failure_lines(cluster, status), SHOWN)
+    if status.state == "cancelled":
+        lines.append(f"It was cancelled; `medley resume {batch.name}` goes on with it.")
+    lines += _failure_lines(cluster, status)
     if out:
         sheet = out / "contact_sheet.jpg"
         lines += [f"pictures: {out}", *([f"contact sheet: {sheet}"] if sheet.exists() else [])]
     else:
-        lines.append(f"`medley fetch {batch.name} DIR` brings the pictures here.")
+        lines += [*_more_lines(status), f"`medley fetch {batch.name} DIR` brings the pictures here."]
     tell(args, data, *lines)
 
 
-def failure_lines(cluster: Cluster, status: BatchStatus) -> Iterator[str]:
-    """What failed or was skipped, a line each, once the batch has ended."""
-    try:
-        text = cluster.storage.get(keys.failures(status.batch.name)).decode()
-    except ObjectMissing:
-        return
-    for line in text.split("\n")[:-1]:  # not splitlines(), as names may hold other ends of lines
-        failure = json.loads(line)
-        name = failure.get("skipped") or f"{failure['content']} x {', '.join(failure['styles'])}"
-        yield f"  {_named(name, failure['reason'])}"
+def _failure_lines(cluster: Cluster, status: BatchStatus) -> list[str]:
+    """What failed or was skipped, a line each, once the batch has ended; too long a list is not fetched for that."""
+    if not status.finished or not 0 < status.failed + len(status.batch.skipped) <= FETCHED:
+        return []
+    return [f"  {reason_line(failure)}" for failure in islice(each_failure(cluster, status), SHOWN)]
+
+
+def _more_lines(status: BatchStatus) -> list[str]:
+    """Where there is more about failures, and what can be done, for people of a cluster."""
+    if not status.failed:
+        return []
+    again = f"; `medley retry {status.batch.name}` tries again" if status.finished else ""
+    return [f"`medley status {status.batch.name} --failed` says why each failed, and where{again}."]
 
 
 def tell_status(args: Namespace, cluster: Cluster, status: BatchStatus) -> None:
     """One batch, what is being painted in it, and why some of it failed."""
     lines = [_line(status)]
-    if status.painting:
-        names = {job: name for job, name in titles(cluster.storage, status.batch) if job in status.painting}
-        lines += [
-            f"  {names.get(job, job)}: step {p.step} of {p.steps}, loss {p.loss or 0:,.0f}, by {p.worker}"
-            for job, p in status.painting.items()
-        ]
-    lines += islice(failure_lines(cluster, status), SHOWN)
+    lines += [
+        f"  {shown(p.names) or job}: step {p.step} of {p.steps}, loss {p.loss or 0:,.0f}, by {p.worker}"
+        for job, p in status.painting.items()
+    ]
+    lines += [*_failure_lines(cluster, status), *_more_lines(status)]
     farm = _farm(cluster)
     tell(args, {**status.as_json(), **farm}, *lines, *_farm_lines(farm))
+
+
+def tell_failures(args: Namespace, cluster: Cluster, status: BatchStatus) -> None:
+    """All that failed in a batch, printed as it is read."""
+    failures = each_failure(cluster, status)
+    if args.json:
+        print(json.dumps(status.as_json())[:-1], end=', "failures": [')
+        for number, failure in enumerate(failures):
+            print(", " if number else "", json.dumps(failure), sep="", end="")
+        print("]}")
+        return
+    print(_line(status))
+    for failure in failures:
+        print("\n".join(failure_lines(failure)))
 
 
 def tell_overview(args: Namespace, cluster: Cluster, seen: Overview) -> None:
@@ -162,21 +179,41 @@ def tell_overview(args: Namespace, cluster: Cluster, seen: Overview) -> None:
 
 def _line(status: BatchStatus) -> str:
     batch = status.batch
-    return f"{batch.name}: {status.state}, {status.done:,} of {batch.jobs:,} painted, {status.failed:,} failed"
+    again = "; counted again from storage, as Redis did not know this batch" if status.recounted else ""
+    return f"{batch.name}: {status.state}, {status.done:,} of {batch.jobs:,} painted, {status.failed:,} failed{again}"
 
 
 def _farm(cluster: Cluster) -> dict[str, Any]:
+    ledger = cluster.ledger
+    painters = ledger.painters()
+    served = {str(painter.engine) for painter in painters}
+    foreign = ledger.foreign_queue_lengths().items()
     return {
-        "workers": [painter.model_dump() for painter in cluster.ledger.painters()],
-        "queues": cluster.ledger.queue_lengths(),
-        "unacknowledged": cluster.ledger.unacknowledged(),
+        "workers": [painter.model_dump() for painter in painters],
+        "stopped": ledger.stopped(),
+        "queues": ledger.queue_lengths(),
+        "unserved": {name: length for name, length in foreign if length and name.rpartition(".")[2] not in served},
+        "unacknowledged": ledger.unacknowledged(),
+        "set_aside": ledger.set_aside_messages(),
+        "set_aside_newest": next(iter(ledger.aside(1)), None),
     }
 
 
 def _farm_lines(farm: dict[str, Any]) -> list[str]:
     queues = ", ".join(f"{name} {length:,}" for name, length in farm["queues"].items())
-    workers = [
-        f"worker {w['name']}: {w['device']}, {_count(w['jobs'], 'job')}, {_count(w['model_loads'], 'load')} of weights"
+    lines = [f"waiting: {queues}; with workers: {farm['unacknowledged']:,}"]
+    lines += [
+        f"worker {w['name']}: {w['device']}, {count(w['jobs'], 'job')}, {count(w['model_loads'], 'load')} of weights"
         for w in farm["workers"]
     ]
-    return [f"waiting: {queues}; with workers: {farm['unacknowledged']:,}", *(workers or ["No worker is up."])]
+    if all(w["engine"] != ENGINE for w in farm["workers"]):
+        lines.append(f"No worker of engine {ENGINE} is up." if farm["workers"] else "No worker is up.")
+    lines += [f"worker {shown(name)} stopped: {shown(why)}" for name, why in farm["stopped"].items()]
+    lines += [
+        f"queue {shown(name)} holds {count(length, 'message')} of another version, and none of its workers is up"
+        for name, length in farm["unserved"].items()
+    ]
+    if newest := farm["set_aside_newest"]:
+        aside = count(farm["set_aside"], "message")
+        lines.append(f"{aside} set aside, as medley did not send them so; the newest: {shown(str(newest['reason']))}")
+    return lines

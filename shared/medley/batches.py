@@ -4,6 +4,7 @@ What a batch lacks is its manifest minus its outcomes; recovery from any loss is
 """
 
 import hashlib
+import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -12,12 +13,26 @@ from typing import NamedTuple
 
 from medley import keys
 from medley.cluster import Cluster
-from medley.errors import ObjectMissing
+from medley.errors import BatchBusy, ObjectMissing, UsageError
 from medley.jobs import Batch, QueueKind, StyleTransfer
+from medley.ledger import WAITS_S
+from medley.ondisk import JobTable
 from medley.queue import PUBLISH_AT_ONCE, publish_finish, publish_paint
 from medley.records import BatchName, Digest, JobId
-from medley.results import Outcome, Result, Status
+from medley.results import Finished, Outcome, Result, Status
 from medley.storage import Storage
+from medley.telling import Told, quiet
+
+RECORD_BYTES = 16 * 2**20
+"""The most that is read of a record about one job; the largest, of a painting of 100,000 steps, has some megabytes."""
+
+BATCH_BYTES = 256 * 2**20
+"""The most that is read of a batch.json, which names every file of the dataset that was skipped."""
+
+LINE_BYTES = 64 * 2**10
+"""The longest line of a manifest: a pair of one style has half a kilobyte, and each further style a quarter more."""
+
+_OUTCOME = re.compile(r"(?P<job>[0-9a-f]{32})\.(?P<status>done|failed)\.json")
 
 
 class Outcomes(NamedTuple):
@@ -35,31 +50,56 @@ class Outcomes(NamedTuple):
 def read_batch(storage: Storage, name: BatchName) -> Batch | None:
     """What was asked for under this name, or None if there is no such batch."""
     try:
-        return Batch.from_json(storage.get(keys.batch(name)))
+        return Batch.from_json(storage.get(keys.batch(name), BATCH_BYTES))
     except ObjectMissing:
         return None
 
 
 def write_manifest(path: Path, jobs: Iterable[StyleTransfer]) -> tuple[Digest, int, int]:
-    """Write a manifest to a local file; returns its digest, its lines, and how many distinct jobs they name."""
-    digest, lines, distinct = hashlib.sha256(), 0, set[JobId]()
-    with path.open("wb") as file:
+    """Write a manifest to a local file; returns its digest, its lines, and how many distinct jobs they name.
+
+    Raises:
+        UsageError: a pair's line would be longer than :data:`LINE_BYTES`.
+    """
+    digest, lines = hashlib.sha256(), 0
+    with path.open("wb") as file, JobTable() as distinct:
         for job in jobs:
             line = job.json_bytes() + b"\n"
+            if len(line) > LINE_BYTES:
+                raise UsageError(
+                    f"A pair of {len(job.styles):,} styles takes {len(line):,} bytes of the manifest, and at most "
+                    f"{LINE_BYTES:,} are read again; lower --styles-per-pair, or give the files shorter names."
+                )
             file.write(line)
             digest.update(line)
-            distinct.add(job.id)
+            distinct.put([(job.id, "")])
             lines += 1
-    return digest.hexdigest(), lines, len(distinct)
+        return digest.hexdigest(), lines, len(distinct)
 
 
 def read_manifest(storage: Storage, batch: Batch) -> Iterator[StyleTransfer]:
-    """The pairs of a batch in order, as they stand in storage; lines may share a job."""
+    """The pairs of a batch in order, as they stand in storage; lines may share a job.
+
+    It is fetched into a temporary file and read twice there: no line is given before the digest of all is right.
+
+    Raises:
+        ObjectMissing: there is none.
+        UsageError: it is not the one that was written.
+    """
+    key = keys.manifest(batch.name, batch.manifest)
     with tempfile.TemporaryDirectory(prefix="medley-") as folder:
         path = Path(folder, "manifest.jsonl")
-        storage.get_file(keys.manifest(batch.name, batch.manifest), path)
+        storage.get_file(key, path)
         with path.open("rb") as file:
-            for line in file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != batch.manifest:
+                raise UsageError(
+                    f"The manifest {key} of batch {batch.name!r} was changed in storage: its SHA-256 is another one "
+                    "than its name says. Put the original back, or submit its pairs under another name."
+                )
+            file.seek(0)
+            while line := file.readline(LINE_BYTES + 1):
+                if len(line) > LINE_BYTES:
+                    raise UsageError(f"The manifest {key} has a line of over {LINE_BYTES:,} bytes; medley wrote none.")
                 yield StyleTransfer.from_json(line)
 
 
@@ -69,59 +109,91 @@ def write_outcome(storage: Storage, outcome: Outcome) -> None:
 
 
 def read_outcome(storage: Storage, batch: BatchName, job: JobId, status: Status) -> Outcome:
-    """One outcome."""
-    return Outcome.from_json(storage.get(keys.outcome(batch, job, status)))
+    """One outcome.
+
+    Raises:
+        ObjectMissing: there is none.
+        UsageError: another version wrote it.
+    """
+    return Outcome.from_json(storage.get(keys.outcome(batch, job, status), RECORD_BYTES))
 
 
 def read_result(storage: Storage, job: JobId) -> Result | None:
     """The commit of a job, or None if nobody has painted it."""
     try:
-        return Result.from_json(storage.get(keys.result(job)))
+        return Result.from_json(storage.get(keys.result(job), RECORD_BYTES))
     except ObjectMissing:
         return None
 
 
-def list_outcomes(storage: Storage, name: BatchName) -> Outcomes:
-    """Which jobs have ended, by one LIST."""
-    outcomes = Outcomes(set(), set())
-    prefix = keys.outcomes(name)
+def read_finished(storage: Storage, name: BatchName) -> Finished | None:
+    """How a batch ended, or None if it has not, or another version wrote that."""
+    try:
+        return Finished.from_json(storage.get(keys.finished(name), RECORD_BYTES))
+    except (ObjectMissing, UsageError):
+        return None
+
+
+def each_outcome(storage: Storage, name: BatchName) -> Iterator[tuple[JobId, Status]]:
+    """The jobs that have ended, each once, by one LIST that is fetched as it is used; done wins over failed."""
+    prefix, done = keys.outcomes(name), ""
     for key in storage.list(prefix):
-        job, status, _ = key.removeprefix(prefix).split(".")
+        if not (parts := _OUTCOME.fullmatch(key.removeprefix(prefix))):
+            continue  # not ours
+        job = parts["job"]
+        if parts["status"] == "done":
+            done = job
+            yield job, "done"
+        elif job != done:  # a LIST is sorted, so that done comes before failed
+            yield job, "failed"
+
+
+def list_outcomes(storage: Storage, name: BatchName) -> Outcomes:
+    """Which jobs have ended, in memory, by one LIST."""
+    outcomes = Outcomes(set(), set())
+    for job, status in each_outcome(storage, name):
         (outcomes.done if status == "done" else outcomes.failed).add(job)
-    return Outcomes(outcomes.done, outcomes.failed - outcomes.done)
+    return outcomes
 
 
-def missing(storage: Storage, batch: Batch, ended: set[JobId]) -> Iterator[StyleTransfer]:
-    """The jobs of the manifest that have no outcome, each once, in order."""
-    seen = set(ended)
-    for job in read_manifest(storage, batch):
-        if job.id not in seen:
-            seen.add(job.id)
-            yield job
+def recount(cluster: Cluster, batch: Batch, waits_s: float = 0.0) -> bool:
+    """Have the ledger know how many of a batch's jobs have ended, by one LIST; false if someone else enqueues it."""
+    try:
+        with cluster.ledger.enqueuing(batch.name, waits_s) as go_on:
+            cluster.ledger.recount(batch.name, each_outcome(cluster.storage, batch.name), go_on)
+    except BatchBusy:
+        return False
+    return True
 
 
-def enqueue_missing(cluster: Cluster, batch: Batch, queue: QueueKind) -> int:
+def enqueue_missing(
+    cluster: Cluster, batch: Batch, queue: QueueKind, waits_s: float = WAITS_S, told: Told = quiet
+) -> int:
     """Enqueue what a batch lacks and nobody holds; returns how many jobs that were. Doing it twice adds nothing.
 
-    A batch that lacks nothing, but its end, has its end enqueued.
+    A batch that lacks nothing, but its end, has its end enqueued. Nothing of it is held in memory but a few hundred
+    jobs.
+
+    Raises:
+        BatchBusy: another one enqueues it for longer than ``waits_s``.
     """
-    storage, ledger = cluster.storage, cluster.ledger
-    enqueued = 0
-    # Listed before others are held off: an outcome that comes later costs a message, which is acknowledged at once.
-    outcomes = list_outcomes(storage, batch.name)
-    ledger.seed_outcomes(batch.name, *outcomes)
-    with ledger.enqueuing(batch.name) as go_on:
-        lacking = missing(storage, batch, outcomes.all)
-        # Painters that were at work when Redis lost everything have reported again, and will write their outcomes.
-        at_work = ledger.painting(batch.name, within_s=cluster.settings.lease_s).keys()
-        while chunk := list(islice(lacking, PUBLISH_AT_ONCE)):
-            out = at_work | ledger.which_enqueued(batch.name, [job.id for job in chunk])
-            wanted = [job for job in chunk if job.id not in out]
-            publish_paint(cluster.app, cluster.settings, queue, batch.name, wanted)
-            # Noted after the publish: a note without a message would lose the job, a message without one repeats it.
-            ledger.add_enqueued(batch.name, [job.id for job in wanted])
-            enqueued += len(wanted)
-            go_on()
-    if len(outcomes.all) >= batch.jobs and not storage.exists(keys.finished(batch.name)):
+    ledger, enqueued = cluster.ledger, 0
+    with ledger.enqueuing(batch.name, waits_s) as go_on:
+        ledger.recount(batch.name, each_outcome(cluster.storage, batch.name), go_on)
+        if ledger.counts(batch.name).ended < batch.jobs:
+            # Painters that were at work when Redis lost everything have reported again, and will write their outcomes.
+            at_work = ledger.painting(batch.name, within_s=cluster.settings.lease_s).keys()
+            lines = read_manifest(cluster.storage, batch)
+            while chunk := {job.id: job for job in islice(lines, PUBLISH_AT_ONCE)}:
+                known = at_work | ledger.which_known(batch.name, list(chunk))
+                wanted = [job for job in chunk.values() if job.id not in known]
+                publish_paint(cluster.app, cluster.settings, queue, batch.name, wanted)
+                # Noted after the publish: a note without a message would lose the job for a while, a message without a
+                # note repeats it at most.
+                ledger.add_enqueued(batch.name, [job.id for job in wanted])
+                enqueued += len(wanted)
+                told("enqueuing", enqueued, batch.jobs)
+                go_on()
+    if ledger.counts(batch.name).ended >= batch.jobs and not cluster.storage.exists(keys.finished(batch.name)):
         publish_finish(cluster.app, cluster.settings, batch.name)
     return enqueued

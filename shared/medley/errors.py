@@ -6,7 +6,8 @@
     ├── PermanentError                trying again cannot help
     │   ├── UsageError                what was asked for cannot be done (exit 2)
     │   │   ├── DatasetError          no pictures there, or not as described
-    │   │   └── BatchConflict         the batch's name is taken by another request
+    │   │   ├── BatchConflict         the batch's name is taken by another request
+    │   │   └── BatchStopped          the batch is paused or cancelled
     │   ├── ImageError                a picture that cannot be read or is too large
     │   ├── WeightsError              the network's weights are missing or not the expected ones
     │   ├── NumbersError              a painting turned into NaN or one flat colour
@@ -19,7 +20,8 @@
         │   ├── StorageUnreachable
         │   └── RedisUnreachable
         ├── OutOfMemory               the device has no room for this job now
-        ├── JobHeld                   another worker paints this very job
+        ├── JobHeld                   another worker paints this very job, or is to try it
+        ├── PaintingStopped           this painting was told to stop
         └── BatchBusy                 another command enqueues this very batch
 
 Every message is a sentence that says what is wrong and what to do about it.
@@ -62,6 +64,12 @@ class BatchConflict(UsageError):
     """A batch of this name exists and was asked for with other arguments."""
 
     kind = "conflict"
+
+
+class BatchStopped(UsageError):
+    """The batch is paused or cancelled, so nothing of it is enqueued; resume it first."""
+
+    kind = "stopped"
 
 
 class ImageError(PermanentError):
@@ -134,9 +142,22 @@ class OutOfMemory(RetryableError):
 
 
 class JobHeld(RetryableError):
-    """Another worker reports that it paints this very job."""
+    """Another worker reports that it paints this very job, or shall try what failed here."""
 
     kind = "held"
+
+
+class PaintingStopped(RetryableError):
+    """This painting was told to stop: its worker drains, or its batch is paused or cancelled.
+
+    ``worth_keeping`` says whether someone will want to go on with it.
+    """
+
+    kind = "stopped"
+
+    def __init__(self, message: str, *, worth_keeping: bool = True) -> None:
+        super().__init__(message)
+        self.worth_keeping = worth_keeping
 
 
 class BatchBusy(RetryableError):

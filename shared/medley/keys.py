@@ -6,20 +6,31 @@ Keys are relative to the storage URL, use ``/`` on every system, and never start
 from medley.records import BatchName, Digest, InputName, JobId
 from medley.results import Status
 
+INPUTS = "inputs/"
+"""The prefix of all input pictures."""
+
 
 def input_picture(name: InputName) -> str:
     """An input picture, stored once however many pairs use it; ``name`` is ``<sha256>.<ext>``."""
-    return f"inputs/{name}"
+    return f"{INPUTS}{name}"
+
+
+MODELS = "models/"
+"""The prefix of all files of weights."""
 
 
 def model(digest: Digest) -> str:
     """The network's weights, which workers fetch; the bytes tell which format they have, so there is no extension."""
-    return f"models/{digest}"
+    return f"{MODELS}{digest}"
+
+
+JOBS = "jobs/"
+"""The prefix of all that jobs leave."""
 
 
 def attempt(job: JobId, token: str) -> str:
     """The prefix of all that one attempt at a job writes; ``token`` is random, so twins never share files."""
-    return f"jobs/{job}/{token}/"
+    return f"{JOBS}{job}/{token}/"
 
 
 def frame(job: JobId, token: str, step: int) -> str:
@@ -34,12 +45,21 @@ def pastiche(job: JobId, token: str) -> str:
 
 def result(job: JobId) -> str:
     """The commit of a job: create-only and written last."""
-    return f"jobs/{job}/result.json"
+    return f"{JOBS}{job}/result.json"
+
+
+def checkpoint(job: JobId) -> str:
+    """How far a painting came, for whoever takes it over."""
+    return f"{JOBS}{job}/checkpoint.safetensors"
+
+
+OPEN = "open/"
+"""The prefix of the names of all batches that are unfinished."""
 
 
 def open_batch(batch: BatchName) -> str:
     """Stands while the batch is unfinished."""
-    return f"open/{batch}"
+    return f"{OPEN}{batch}"
 
 
 BATCHES = "batches/"
@@ -59,6 +79,16 @@ def batch(batch: BatchName) -> str:
 def manifest(batch: BatchName, digest: Digest) -> str:
     """The pairs of a batch in order, a JSON line each; ``digest`` is that of the file."""
     return f"{batch_folder(batch)}jobs-{digest}.jsonl"
+
+
+def control(batch: BatchName) -> str:
+    """Whether a batch runs, is paused or is cancelled; without it, it runs."""
+    return f"{batch_folder(batch)}control.json"
+
+
+def notify(batch: BatchName) -> str:
+    """Where the end of a batch is to be told; it may hold a secret, and is removed when that has been told."""
+    return f"{batch_folder(batch)}notify.json"
 
 
 def outcomes(batch: BatchName) -> str:

@@ -2,23 +2,26 @@
 
 Storage is the truth. All of this can be lost at any moment, and then costs a LIST of the outcomes or a repeated
 painting that its create-only commit discards; nothing else.
+
+A job of a batch is in one of the sets ``enqueued``, ``done`` and ``failed``, or it is missing; so three numbers tell
+whether a batch lacks anything.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import islice
+from typing import NamedTuple
 
-import redis
-from pydantic import ConfigDict, NonNegativeFloat, NonNegativeInt
+from pydantic import NonNegativeFloat, NonNegativeInt
 from redis.exceptions import LockNotOwnedError
 
-from medley.broker import broker_errors, connect
 from medley.errors import BatchBusy
-from medley.jobs import QueueKind
-from medley.queue import QUEUES, UNACKED_INDEX
 from medley.records import BatchName, JobId, Record
-from medley.results import Status
-from medley.settings import Settings
+from medley.results import ControlState, Status
+from medley.roster import Painter, Roster
+
+__all__ = ["Counts", "Ledger", "Painter", "Progress"]
 
 ENQUEUING_S = 60.0
 """A command that died while it enqueued blocks others this long; a living one renews its hold at each round trip."""
@@ -29,76 +32,84 @@ WAITS_S = ENQUEUING_S + 5.0
 KEPT_S = 30 * 24 * 3600
 """A batch's keys outlive its last change by a month, longer than any batch waits for a worker."""
 
-SILENT_BEATS = 6
-"""A painting process that has missed this many lease renewals is no longer listed; it speaks at each."""
+NOTED_AT_ONCE = 1_000
+"""Jobs in one round trip: a page of a LIST."""
 
+_OF_A_BATCH = (
+    "enqueued", "attempts", "tried", "deaths", "refusals", "painting", "done", "failed",
+    "counted", "control", "published", "silent",
+)  # fmt: skip
 
-_OF_A_BATCH = ("enqueued", "attempts", "refusals", "painting", "done", "failed")
+_NOTE_ENQUEUED = """
+for _, job in ipairs(ARGV) do
+    if redis.call('sismember', KEYS[2], job) == 0 and redis.call('sismember', KEYS[3], job) == 0 then
+        redis.call('sadd', KEYS[1], job)
+    end
+end
+"""
+"""A script, as a painter may be done with a job before it is noted that its message is out."""
+
+_NOTE_OUTCOMES = """
+for i = 1, #ARGV, 2 do
+    local job, status = ARGV[i], ARGV[i + 1]
+    redis.call('srem', KEYS[1], job)
+    redis.call('hdel', KEYS[4], job)
+    if status == 'done' then
+        redis.call('sadd', KEYS[2], job)
+        redis.call('srem', KEYS[3], job)
+    elseif redis.call('sismember', KEYS[2], job) == 0 then
+        redis.call('sadd', KEYS[3], job)
+    end
+end
+return redis.call('scard', KEYS[2]) + redis.call('scard', KEYS[3])
+"""
+"""A script, as done wins over failed whoever is sooner."""
 
 
 class Progress(Record):
-    """How far one painting is."""
+    """How far one painting is; ``names`` are its pictures, as the dataset calls them."""
 
     step: NonNegativeInt
     steps: NonNegativeInt
     loss: float | None = None
+    names: str = ""
     worker: str
     at: NonNegativeFloat
 
 
-class Painter(Record):
-    """One painting process. ``model_loads`` counts how often it has read the weights: once, if all is well.
+class Counts(NamedTuple):
+    """How many jobs of a batch are done, failed and enqueued. Without ``counted``, Redis does not know the batch."""
 
-    ``pixel_steps_s`` is its speed in its last job, in steps a second times pixels of the result.
-    """
+    done: int
+    failed: int
+    enqueued: int
+    counted: bool
 
-    model_config = ConfigDict(extra="ignore")  # a worker of a later version may say more of itself
-
-    name: str
-    version: str = "unknown"
-    engine: int = 0
-    device: str
-    pixel_steps_s: NonNegativeFloat | None = None
-    model_loads: NonNegativeInt
-    jobs: NonNegativeInt
+    @property
+    def ended(self) -> int:
+        """Done and failed together."""
+        return self.done + self.failed
 
 
-class Ledger:
+class Attempts(NamedTuple):
+    """How often a job was begun, now included; the worker of the time before, and how that ended, where it died."""
+
+    number: int
+    worker: str
+    death: str
+
+
+class Ledger(Roster):
     """The ledger of one Redis. Every call raises RedisUnreachable or RedisRefused when Redis does not serve it."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._redis = connect(settings)
-
     @contextmanager
-    def _client(self) -> Iterator[redis.Redis]:
-        with broker_errors(self._settings):
-            yield self._redis
-
-    def check(self) -> None:
-        """Find out whether Redis answers and lets us write."""
-        with self._client() as client:
-            client.set("medley:check", "1", ex=1)
-
-    def clock_skew_s(self) -> float:
-        """This machine's clock minus Redis's, in seconds."""
-        with self._client() as client:
-            seconds, microseconds = client.time()
-            return time.time() - (seconds + microseconds / 1e6)
-
-    def server(self) -> dict[str, str | int | float]:
-        """What Redis says of itself (INFO): ``redis_version``, ``maxmemory_policy``, ``aof_enabled`` and more."""
-        with self._client() as client:
-            return dict(client.info())
-
-    @contextmanager
-    def enqueuing(self, batch: BatchName) -> Iterator[Callable[[], None]]:
+    def enqueuing(self, batch: BatchName, waits_s: float = WAITS_S) -> Iterator[Callable[[], None]]:
         """Hold a batch against others who would enqueue it; yields what to call now and then to go on holding it.
 
         Raises:
-            BatchBusy: another one holds it for longer than :data:`WAITS_S`; or we were too slow to go on.
+            BatchBusy: another one holds it for longer than ``waits_s``; or we were too slow to go on.
         """
-        lock = self._redis.lock(_key(batch, "lock"), timeout=ENQUEUING_S, blocking_timeout=WAITS_S)
+        lock = self._redis.lock(_key(batch, "lock"), timeout=ENQUEUING_S, blocking_timeout=waits_s)
         with self._client():
             if not lock.acquire():
                 raise BatchBusy(f"Batch {batch!r} is being enqueued by another command. Try again when that has ended.")
@@ -121,28 +132,109 @@ class Ledger:
         with self._client() as client:
             client.delete(*(_key(batch, what) for what in _OF_A_BATCH))
 
+    def forget_job(self, batch: BatchName, job: JobId) -> None:
+        """Drop all that is known of one job of a batch, as it is to be tried anew."""
+        with self._client() as client, client.pipeline() as pipe:
+            for what in ("enqueued", "done", "failed"):
+                pipe.srem(_key(batch, what), job)
+            for what in ("attempts", "tried", "deaths", "refusals", "painting"):
+                pipe.hdel(_key(batch, what), job)
+            pipe.delete(f"medley:suspects:{job}")
+            pipe.execute()
+
+    # Control
+
+    def set_control(self, batch: BatchName, state: ControlState) -> None:
+        """Tell those that are painting what was decided about their batch."""
+        with self._client() as client:
+            client.set(_key(batch, "control"), state, ex=KEPT_S)
+
     # Enqueued
 
-    def add_enqueued(self, batch: BatchName, jobs: Iterable[JobId]) -> None:
-        """Note that messages for these jobs are out."""
-        self._add(_key(batch, "enqueued"), jobs)
+    def add_enqueued(self, batch: BatchName, jobs: Sequence[JobId]) -> None:
+        """Note that messages for these jobs are out, but for those that have ended already."""
+        if not jobs:
+            return
+        with self._client() as client, client.pipeline() as pipe:
+            pipe.eval(_NOTE_ENQUEUED, 3, *self._sets(batch), *jobs)
+            pipe.expire(_key(batch, "enqueued"), KEPT_S)
+            pipe.set(_key(batch, "published"), str(time.time()), ex=KEPT_S)
+            pipe.delete(_key(batch, "silent"))
+            pipe.execute()
 
     def remove_enqueued(self, batch: BatchName, jobs: Iterable[JobId]) -> None:
         """Note that these jobs' messages were dropped, so that they may be enqueued again."""
         with self._client() as client:
             client.srem(_key(batch, "enqueued"), *jobs)
 
-    def which_enqueued(self, batch: BatchName, jobs: list[JobId]) -> set[JobId]:
-        """Which of these jobs have a message out, as far as is known."""
+    def which_known(self, batch: BatchName, jobs: Sequence[JobId]) -> set[JobId]:
+        """Which of these jobs have ended or have a message out, as far as is known."""
+        with self._client() as client, client.pipeline(transaction=False) as pipe:
+            for key in self._sets(batch):
+                pipe.smismember(key, list(jobs))
+            answers = pipe.execute()
+        return {job for job, *known in zip(jobs, *answers, strict=True) if any(known)}
+
+    def silent_s(self, batch: BatchName) -> float:
+        """For how long no message of a batch has waited or been held, as seen whenever this is asked; 0 if one does.
+
+        Queues are served in the order of publishing, so messages that are older than all that waits were delivered.
+        """
+        waiting_since, now = self.waiting_since(), time.time()
+        held = batch in self.held_batches()
         with self._client() as client:
-            known = client.smismember(_key(batch, "enqueued"), jobs)
-        return {job for job, is_known in zip(jobs, known, strict=True) if is_known}
+            published = float(client.get(_key(batch, "published")) or 0.0)
+            # Two producers' clocks are compared, each of which may be so far off.
+            waits = waiting_since is not None and waiting_since <= published + 2 * self._settings.clock_skew_s
+            if waits or held:
+                client.delete(_key(batch, "silent"))
+                return 0.0
+            client.set(_key(batch, "silent"), str(now), nx=True, ex=KEPT_S)
+            return now - float(client.get(_key(batch, "silent")) or now)
+
+    def drop_enqueued(self, batch: BatchName) -> None:
+        """Note that the messages of a batch are lost."""
+        with self._client() as client:
+            client.delete(_key(batch, "enqueued"), _key(batch, "silent"))
 
     # Attempts
 
-    def count_attempt(self, batch: BatchName, job: JobId) -> int:
-        """Count one more attempt; returns how many that makes."""
-        return self._count(_key(batch, "attempts"), job)
+    def hold(self, job: JobId, worker: str) -> str:
+        """Say that a painter is at work on a job, whatever its batch; returns who is: another one, if it was sooner.
+
+        What is held is let go if it is not said again for as long as a lease lasts after its last renewal.
+        """
+        for_ms = int((self._settings.lease_s - self._settings.lease_renew_s) * 1000)
+        with self._client() as client:
+            key = f"medley:holder:{job}"
+            client.set(key, worker, nx=True, px=for_ms)
+            return str(client.get(key) or worker)
+
+    def let_go(self, job: JobId, worker: str) -> None:
+        """Say that a painter is no longer at work on a job."""
+        with self._client() as client:
+            if client.get(f"medley:holder:{job}") == worker:
+                client.delete(f"medley:holder:{job}")
+
+    def count_attempt(self, batch: BatchName, job: JobId, worker: str) -> Attempts:
+        """Count one more attempt; returns how many that makes, and what is known of the one before."""
+        attempts, tried = _key(batch, "attempts"), _key(batch, "tried")
+        with self._client() as client, client.pipeline() as pipe:
+            pipe.hincrby(attempts, job, 1)
+            pipe.hget(tried, job)
+            pipe.hget(_key(batch, "deaths"), job)
+            pipe.hset(tried, job, worker)
+            pipe.expire(attempts, KEPT_S)
+            pipe.expire(tried, KEPT_S)
+            count, before, death, *_ = pipe.execute()
+        return Attempts(int(count), str(before or ""), str(death or ""))
+
+    def note_death(self, batch: BatchName, job: JobId, how: str) -> None:
+        """Note how the process ended that worked on a job."""
+        with self._client() as client, client.pipeline() as pipe:
+            pipe.hset(_key(batch, "deaths"), job, how)
+            pipe.expire(_key(batch, "deaths"), KEPT_S)
+            pipe.execute()
 
     def give_back(self, batch: BatchName, job: JobId) -> None:
         """Take an attempt back, as the job is given back through no fault of its own, and is painted no more."""
@@ -166,13 +258,16 @@ class Ledger:
 
     # Painting
 
-    def report(self, batch: BatchName, job: JobId, progress: Progress) -> None:
-        """Say how far a painting is."""
-        key = _key(batch, "painting")
+    def report(self, batch: BatchName, job: JobId, progress: Progress) -> ControlState | None:
+        """Say how far a painting is; returns what was decided about its batch, or None if Redis does not know."""
+        key, for_ms = _key(batch, "painting"), int((self._settings.lease_s - self._settings.lease_renew_s) * 1000)
         with self._client() as client, client.pipeline(transaction=False) as pipe:
             pipe.hset(key, job, progress.json_bytes())
             pipe.expire(key, KEPT_S)
-            pipe.execute()
+            pipe.set(f"medley:holder:{job}", progress.worker, px=for_ms)
+            pipe.get(_key(batch, "control"))
+            state: ControlState | None = pipe.execute()[-1]
+            return state
 
     def painting(self, batch: BatchName, within_s: float) -> dict[JobId, Progress]:
         """What is being painted, as reported within the last so many seconds."""
@@ -185,86 +280,46 @@ class Ledger:
 
     def record_outcome(self, batch: BatchName, job: JobId, status: Status) -> int:
         """Note an outcome that stands in storage; returns how many the batch has now. Done wins over failed."""
-        done, failed = _key(batch, "done"), _key(batch, "failed")
+        return self._note_outcomes(batch, [(job, status)])
+
+    def recount(self, batch: BatchName, outcomes: Iterable[tuple[JobId, Status]], go_on: Callable[[], None]) -> None:
+        """Note all the outcomes of a batch afresh, and that they are all; to be called while holding the batch."""
+        with self._client() as client:
+            client.delete(_key(batch, "counted"), _key(batch, "done"), _key(batch, "failed"))
+        outcomes = iter(outcomes)
+        while some := list(islice(outcomes, NOTED_AT_ONCE)):
+            self._note_outcomes(batch, some)
+            go_on()
+        with self._client() as client:
+            client.set(_key(batch, "counted"), "1", ex=KEPT_S)
+
+    def counts(self, batch: BatchName) -> Counts:
+        """How many jobs of a batch have ended, and how many have a message out, as far as this ledger knows."""
+        done, failed, enqueued = _key(batch, "done"), _key(batch, "failed"), _key(batch, "enqueued")
+        with self._client() as client, client.pipeline(transaction=False) as pipe:
+            for key in (done, failed, enqueued):
+                pipe.scard(key)
+            pipe.exists(_key(batch, "counted"))
+            replies = [int(reply) for reply in pipe.execute()]
+        return Counts(replies[0], replies[1], replies[2], counted=bool(replies[3]))
+
+    def _note_outcomes(self, batch: BatchName, outcomes: Sequence[tuple[JobId, Status]]) -> int:
+        enqueued, done, failed = self._sets(batch)
+        arguments = [text for outcome in outcomes for text in outcome]
         with self._client() as client, client.pipeline() as pipe:
-            if status == "done":
-                pipe.sadd(done, job)
-                pipe.srem(failed, job)
-            elif not client.sismember(done, job):
-                pipe.sadd(failed, job)
-            pipe.expire(done, KEPT_S)
-            pipe.expire(failed, KEPT_S)
-            pipe.hdel(_key(batch, "painting"), job)
-            pipe.scard(done)
-            pipe.scard(failed)
-            replies = pipe.execute()
-        return int(replies[-2]) + int(replies[-1])
+            pipe.eval(_NOTE_OUTCOMES, 4, enqueued, done, failed, _key(batch, "painting"), *arguments)
+            for key in (enqueued, done, failed):
+                pipe.expire(key, KEPT_S)
+            return int(pipe.execute()[0])
 
-    def seed_outcomes(self, batch: BatchName, done: Iterable[JobId], failed: Iterable[JobId]) -> None:
-        """Note the outcomes found in storage, where this ledger does not know of them."""
-        self._add(_key(batch, "done"), done)
-        self._add(_key(batch, "failed"), failed)
-
-    def counts(self, batch: BatchName) -> tuple[int, int]:
-        """How many jobs of a batch are done and how many failed, as far as this ledger knows."""
-        with self._client() as client, client.pipeline(transaction=False) as pipe:
-            pipe.scard(_key(batch, "done"))
-            pipe.scard(_key(batch, "failed"))
-            done, failed = pipe.execute()
-        return int(done), int(failed)
-
-    # Workers and queues
-
-    def greet(self, painter: Painter) -> None:
-        """Say that a painting process is there."""
-        with self._client() as client:
-            kept_ms = int(self._settings.lease_renew_s * SILENT_BEATS * 1000)
-            client.set(f"medley:painter:{painter.name}", painter.json_bytes(), px=kept_ms)
-
-    def painters(self) -> list[Painter]:
-        """The painting processes that have spoken within :data:`SILENT_BEATS` lease renewals, by name."""
-        with self._client() as client:
-            names = sorted(client.scan_iter("medley:painter:*"))
-            texts = client.mget(names) if names else []
-        return [Painter.from_json(text) for text in texts if text]
-
-    def queue_lengths(self) -> dict[QueueKind, int]:
-        """Messages that wait in each queue."""
-        with self._client() as client, client.pipeline(transaction=False) as pipe:
-            for name in QUEUES.values():
-                pipe.llen(name)
-            return dict(zip(QUEUES, map(int, pipe.execute()), strict=True))
-
-    def foreign_queue_lengths(self) -> dict[str, int]:
-        """Messages that wait in the queues of other engines, by the queue's name."""
-        with self._client() as client:
-            names = {name for kind in QUEUES for name in client.scan_iter(f"{kind}.*", _type="list")}
-            return {name: int(client.llen(name)) for name in sorted(names - set(QUEUES.values()))}
-
-    def unacknowledged(self) -> int:
-        """Messages that a worker holds."""
-        with self._client() as client:
-            return int(client.zcard(UNACKED_INDEX))
-
-    def renew_lease(self, delivery_tag: str) -> bool:
-        """Put a delivery's time to now; false if the delivery is no longer held (acknowledged, or taken away)."""
-        with self._client() as client:
-            client.zadd(UNACKED_INDEX, {delivery_tag: time.time()}, xx=True)
-            return client.zscore(UNACKED_INDEX, delivery_tag) is not None
+    def _sets(self, batch: BatchName) -> tuple[str, str, str]:
+        return _key(batch, "enqueued"), _key(batch, "done"), _key(batch, "failed")
 
     def _count(self, key: str, what: str) -> int:
         with self._client() as client, client.pipeline() as pipe:
             pipe.hincrby(key, what, 1)
             pipe.expire(key, KEPT_S)
             return int(pipe.execute()[0])
-
-    def _add(self, key: str, jobs: Iterable[JobId]) -> None:
-        members = list(jobs)
-        if members:
-            with self._client() as client, client.pipeline(transaction=False) as pipe:
-                pipe.sadd(key, *members)
-                pipe.expire(key, KEPT_S)
-                pipe.execute()
 
 
 def _key(batch: BatchName, what: str) -> str:

@@ -12,6 +12,10 @@ Status = Literal["done", "failed"]
 """How a job of a batch ended; if both stand, done wins."""
 
 
+ControlState = Literal["running", "paused", "cancelled"]
+"""What people can decide about a batch."""
+
+
 class StoredFile(Record):
     """A file in storage."""
 
@@ -54,6 +58,8 @@ class Result(Record):
     seconds: Seconds
     device: str
     precision: str
+    economy: str = Field("", description="what was spared, as memory did not suffice; nothing, if it did")
+    resumed_at: tuple[NonNegativeInt, ...] = Field((), description="steps at which another attempt was gone on with")
     versions: dict[str, str]
     attempt: str
     worker: str
@@ -61,18 +67,30 @@ class Result(Record):
 
 
 class Outcome(Record):
-    """How a job of a batch ended. ``kind`` is a kind of error, or ``painted`` or ``reused`` for a job that is done."""
+    """How a job of a batch ended. ``kind`` is a kind of error, or ``painted`` or ``reused`` for a job that is done.
+
+    ``names`` are its pictures, as the dataset calls them, and ``log`` the last lines of a failure's worker.
+    """
 
     job: JobId
     batch: BatchName
     status: Status
     kind: str
+    names: str = ""
     reason: str = ""
+    log: tuple[str, ...] = ()
     attempts: NonNegativeInt
     worker: str
     seconds: NonNegativeFloat
     loss: NonNegativeFloat | None = None
     finished_at: datetime
+
+
+class Control(Record):
+    """``control.json``: what people decided about a batch."""
+
+    state: ControlState
+    at: datetime
 
 
 class Finished(Record):

@@ -6,7 +6,7 @@ description, and a row in README's table.
 
 import os
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -28,6 +28,9 @@ class Settings(BaseSettings):
     storage_url: str | None = Field(None, description="Where pictures are kept: file:///folder or s3://bucket/prefix.")
     s3_endpoint_url: str | None = Field(
         None, description="The S3 server, when it is not AWS. Credentials come from boto3's usual chain (AWS_*)."
+    )
+    ca_file: Path | None = Field(
+        None, description="Certificates (PEM) of a private CA, for `rediss://`, S3 over TLS, and `--notify`."
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="What paints: auto, cpu, cuda.")
     processes: int = Field(
@@ -64,13 +67,29 @@ class Settings(BaseSettings):
         300.0, gt=0, description="A painter whose steps stop advancing this long is ended, and its job goes to another."
     )
     grace_s: float = Field(
-        20.0, ge=0, description="After SIGTERM a worker may go on this long; then its jobs are given back."
+        20.0,
+        ge=0,
+        description="After SIGTERM a worker has this long to keep its paintings as checkpoints and give them back.",
     )
     attempts: int = Field(
         3, ge=1, description="A job that ended its worker, or was refused by storage, this often has failed."
     )
     give_back_s: float = Field(
         5.0, ge=0, description="A job whose storage is away waits about this long before it is given back."
+    )
+    storage_patience_s: float = Field(
+        60.0,
+        ge=0,
+        description="A painter whose storage is away asks again and again for this long; then its job is given back.",
+    )
+    checkpoint_every_s: float = Field(
+        60.0, gt=0, description="A painting that takes longer is kept this often; whoever takes it over goes on there."
+    )
+    reconcile_s: float = Field(
+        60.0, gt=0, description="One of the workers looks this often for what open batches lack, and enqueues it."
+    )
+    suspect_jobs: int = Field(
+        3, ge=1, description="A worker on which so many jobs failed that others then painted takes no more."
     )
     clock_skew_s: float = Field(
         5.0, gt=0, description="A worker whose clock is further from Redis's stops, as leases compare clocks."
@@ -99,7 +118,7 @@ class Settings(BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much a worker says.")
 
-    @field_validator("cache_dir", mode="before")
+    @field_validator("cache_dir", "ca_file", mode="before")
     @classmethod
     def _unset_if_empty(cls, value: object) -> object:
         return value or None  # compose files pass what is not set as an empty text
@@ -137,15 +156,19 @@ class Settings(BaseSettings):
         except RuntimeError as error:  # a container's user may be in no list
             raise UsageError("This user has no home folder to keep weights in. Set MEDLEY_CACHE_DIR.") from error
 
+    def variables(self) -> dict[str, str]:
+        """The environment variables with which another process loads these settings."""
+        return {f"MEDLEY_{name.upper()}": str(value) for name, value in self.model_dump().items() if value is not None}
+
     @classmethod
-    def load(cls) -> Self:
-        """Read the environment.
+    def load(cls, **given: Any) -> Self:
+        """Read the environment; what is given counts instead.
 
         Raises:
             UsageError: a variable has a value that cannot be used; the message names it.
         """
         try:
-            settings = cls()
+            settings = cls(**given)
         except ValidationError as error:
             first = error.errors()[0]
             name = "MEDLEY_" + str(first["loc"][0]).upper()

@@ -6,13 +6,16 @@ import socket
 from typing import Any
 
 from celery import Celery
-from celery.signals import worker_shutting_down
+from celery.signals import worker_before_create_process, worker_shutting_down
 
 from medley.cluster import Cluster
 from medley.errors import UsageError
 from medley.jobs import DEFAULT_WEIGHTS, QueueKind
 from medley.queue import QUEUES
 from medley.settings import Settings
+from medley_workers.caretaker import Caretaker
+from medley_workers.deaths import PaintRequest
+from medley_workers.draining import Stopping
 from medley_workers.gpus import visible_gpus
 from medley_workers.pulse import clock_sentence
 from medley_workers.weights import find_weights
@@ -35,16 +38,22 @@ def main(settings: Settings, queues: list[QueueKind], name: str | None = None) -
     gpus = visible_gpus(settings)
     _require_all(cluster, gpus)
     processes = settings.processes or max(1, len(gpus))
-    # The painting processes read it as we did, and share the cores by it.
-    os.environ["MEDLEY_PROCESSES"] = str(processes)
-    # Celery reads this when its worker is imported: SIGTERM then gives jobs back after the grace.
+    # The painting processes read them as we did, and share the cores by their number.
+    os.environ.update(settings.model_copy(update={"processes": processes}).variables())
+    # billiard reads this when its pool is imported: painting processes are ended by SIGQUIT then, and leave SIGTERM,
+    # which service managers send to all processes, to their parent.
     os.environ["REMAP_SIGTERM"] = "SIGQUIT"
     cluster.app.conf.update(
         include=["medley_workers.tasks"], worker_log_format=LOG_FORMAT, worker_task_log_format=LOG_FORMAT
     )
+    name = name or f"{socket.gethostname()}-{os.getpid()}"
+    cluster.ledger.welcome(name)
+    PaintRequest.ledger = cluster.ledger
+    Caretaker(cluster).start()
     return _serve(
         cluster.app,
-        hostname=name or f"{socket.gethostname()}-{os.getpid()}",
+        Stopping(settings.grace_s),
+        hostname=name,
         concurrency=processes,
         queues=[QUEUES[kind] for kind in QUEUES if kind in queues],
         loglevel=settings.log_level,
@@ -61,7 +70,7 @@ def _require_all(cluster: Cluster, gpus: list[str]) -> None:
     find_weights(DEFAULT_WEIGHTS)
 
 
-def _serve(app: Celery, **options: Any) -> int:
+def _serve(app: Celery, stopping: Stopping, **options: Any) -> int:
     """Run Celery's worker until it ends; returns our exit code."""
     stopped_by: list[str] = []
 
@@ -69,6 +78,9 @@ def _serve(app: Celery, **options: Any) -> int:
         stopped_by.append(sig)
 
     worker_shutting_down.connect(remember)
+    worker_before_create_process.connect(stopping.listen)  # Celery's own handlers are in place by then
     worker = app.Worker(without_gossip=True, without_mingle=True, without_heartbeat=True, **options)
+    # The limit of worker_disable_prefetch; Celery would ask the pool, which is gone when the last messages come in.
+    worker.max_concurrency = options["concurrency"]
     worker.start()
     return _EXIT_CODES.get(stopped_by[0], 0) if stopped_by else int(worker.exitcode or 0)

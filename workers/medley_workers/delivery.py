@@ -4,62 +4,109 @@ An acknowledgement only ever follows an outcome in storage or a drop; whatever i
 """
 
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 from medley import keys
 from medley.batches import read_batch, read_result, write_outcome
 from medley.cluster import Cluster
-from medley.errors import JobHeld, MedleyError, OutOfMemory, ServiceRefused, ServiceUnreachable
+from medley.control import read_control
+from medley.errors import (
+    JobHeld,
+    MedleyError,
+    OutOfMemory,
+    PaintingStopped,
+    ServiceRefused,
+    ServiceUnreachable,
+)
 from medley.jobs import Batch, StyleTransfer
+from medley.ledger import Attempts
 from medley.media.images import shown
 from medley.queue import publish_finish
 from medley.records import BatchName
-from medley.results import Outcome, Result, Status
+from medley.results import ControlState, Outcome, Result, Status
 from medley.storage import Storage
+from medley_workers.suspicion import leave_to_others, shall_others_try, worker_of
 
 log = logging.getLogger(__name__)
 
+CONTROL_READ_EVERY_S = 2.0
+"""A decision reaches every delivery within this; reading it for each would let a paused batch of 100,000 hold up those
+behind it, as its messages are dropped."""
 
-@dataclass(frozen=True)
+
+@dataclass
 class Desk:
-    """What a delivery is dealt with at; ``paint`` paints a job of a batch and commits it."""
+    """What a delivery is dealt with at; ``paint`` paints a job of a batch and commits it, ``log_tail`` is what this
+    process last said.
+    """
 
     cluster: Cluster
     worker: str
     paint: Callable[[StyleTransfer, Batch], Result]
+    log_tail: Callable[[], Sequence[str]] = tuple
+    _controls: dict[BatchName, tuple[float, ControlState]] = field(default_factory=dict)
+
+    def control(self, batch: BatchName) -> ControlState:
+        """What was decided about a batch, at most :data:`CONTROL_READ_EVERY_S` ago."""
+        read_at, state = self._controls.get(batch, (float("-inf"), "running"))
+        if time.monotonic() - read_at >= CONTROL_READ_EVERY_S:
+            state = read_control(self.cluster.storage, batch)
+            self._controls = {batch: (time.monotonic(), state)}
+        return state
 
 
 class Failure(NamedTuple):
-    """Why a job failed, and in which attempt."""
+    """Why a job failed, in which attempt, and on which worker."""
 
     kind: str
     reason: str
     attempts: int
+    worker: str
+    log: Sequence[str] = ()
 
 
 def deliver(desk: Desk, batch_name: BatchName, job: StyleTransfer) -> None:
-    """Bring one job to its outcome.
+    """Bring one job to its outcome, or drop it where its batch is stopped or gone.
 
     Raises:
         ServiceUnreachable, ServiceRefused: a service is away, so the job must be given back.
         OutOfMemory: there is no room now, so the job must be given back; MEDLEY_ATTEMPTS times, and then it has failed.
-        JobHeld: another worker is painting this very job, so it must be given back, lest that one is lost.
+        JobHeld: another worker is painting this very job, or is to try it, so it must be given back.
+        PaintingStopped: this worker is to stop, so the job must be given back.
     """
     batch = read_batch(desk.cluster.storage, batch_name)
     if batch is None:
         log.warning("Job %s dropped: its batch %s is no longer in storage.", job.id, batch_name)
         return
+    if _is_dropped(desk, batch, job):
+        return
     status = _ended(desk.cluster.storage, batch, job)
     if status is None:
-        outcome = _attempt(desk, batch, job)
+        try:
+            outcome = _attempt(desk, batch, job)
+        except PaintingStopped:
+            if _is_dropped(desk, batch, job):
+                return
+            raise
         told = outcome.reason or f"{outcome.seconds:.1f} s, loss {outcome.loss:,.0f}"
         log.info("%s (job %s of %s): %s, %s", shown(job.names), job.id, batch.name, outcome.kind, told)
         status = outcome.status
     _note(desk, batch, job, status)
+
+
+def _is_dropped(desk: Desk, batch: Batch, job: StyleTransfer) -> bool:
+    """Whether the batch is stopped, so that the message ends here; who resumes it enqueues the job again."""
+    state = desk.control(batch.name)
+    if state == "running":
+        return False
+    log.info("Job %s dropped: batch %s is %s.", job.id, batch.name, state)
+    desk.cluster.ledger.remove_enqueued(batch.name, [job.id])
+    return True
 
 
 def _attempt(desk: Desk, batch: Batch, job: StyleTransfer) -> Outcome:
@@ -68,46 +115,64 @@ def _attempt(desk: Desk, batch: Batch, job: StyleTransfer) -> Outcome:
     An attempt is counted before it begins, so that one which kills its worker counts. One that is given back through
     no fault of the job's does not.
     """
-    ledger, settings = desk.cluster.ledger, desk.cluster.settings
-    # A lease that lapsed was last renewed longer ago than this, so a report that is younger is of a living painter.
-    holder = ledger.painting(batch.name, within_s=settings.lease_s - settings.lease_renew_s).get(job.id)
-    if holder and holder.worker != desk.worker:
-        raise JobHeld(f"{holder.worker} paints job {job.id}, as reported just now; it is asked for again later.")
-    attempts = ledger.count_attempt(batch.name, job.id)
+    ledger = desk.cluster.ledger
+    holder = ledger.hold(job.id, desk.worker)
+    if holder != desk.worker:
+        raise JobHeld(f"{holder} paints job {job.id}, as reported just now; it is asked for again later.")
+    attempts = ledger.count_attempt(batch.name, job.id, desk.worker)
     try:
         outcome = _paint(desk, batch, job, attempts)
         write_outcome(desk.cluster.storage, outcome)
-    except (ServiceUnreachable, ServiceRefused, OutOfMemory, SystemExit):  # SystemExit: the worker is told to stop
+    except (ServiceUnreachable, ServiceRefused, OutOfMemory, JobHeld, PaintingStopped, SystemExit):
         with suppress(MedleyError):  # Redis may be what is away; then the attempt stays counted
             ledger.give_back(batch.name, job.id)
         raise
+    finally:
+        with suppress(MedleyError):
+            ledger.let_go(job.id, desk.worker)
     return outcome
 
 
-def _paint(desk: Desk, batch: Batch, job: StyleTransfer, attempts: int) -> Outcome:
-    """What comes of an attempt; nothing but a service that is away, or the end of the worker, is raised."""
-    most = desk.cluster.settings.attempts
+def _paint(desk: Desk, batch: Batch, job: StyleTransfer, attempts: Attempts) -> Outcome:
+    """What comes of an attempt; raised are only reasons to give the job back."""
+    if result := read_result(desk.cluster.storage, job.id):
+        return _done(batch, job, result, "reused", attempts=0)
+    if failure := _hopeless(desk, batch, job, attempts):
+        return _failed(batch, job, failure)
+    if leave_to_others(desk.cluster.ledger, job.id, desk.worker):
+        raise JobHeld(f"Job {job.id} failed here, and another worker is to try it.")
     try:
-        if result := read_result(desk.cluster.storage, job.id):
-            return _done(batch, result, "reused", attempts=0)
-        if attempts > most:
-            reason = f"It ended its worker {attempts - 1} times (MEDLEY_ATTEMPTS); it is not tried again."
-            return _failed(desk, batch, job, Failure("poison", reason, attempts - 1))
-        if desk.cluster.ledger.refusals(batch.name, job.id) >= most:  # nor is this outcome taken, perhaps, as yet
-            reason = f"Storage refused its files {most} times (MEDLEY_ATTEMPTS). The worker's log has the reasons."
-            return _failed(desk, batch, job, Failure("storage", reason, attempts))
-        return _done(batch, desk.paint(job, batch), "painted", attempts)
-    except ServiceUnreachable:
+        result = desk.paint(job, batch)
+    except (ServiceUnreachable, JobHeld, PaintingStopped):
         raise
     except MedleyError as error:
         may_pass = isinstance(error, ServiceRefused | OutOfMemory)
-        if may_pass and desk.cluster.ledger.count_refusal(batch.name, job.id) < most:
+        if may_pass and desk.cluster.ledger.count_refusal(batch.name, job.id) < desk.cluster.settings.attempts:
             raise  # rights are mended, and others leave room, but it is not painted for nothing for ever
-        return _failed(desk, batch, job, Failure(error.kind, str(error), attempts))
+        kind, reason = error.kind, str(error)
     except Exception as error:  # a mistake of ours must cost this job only, and be told
         log.exception("Job %s of %s failed.", job.id, batch.name)
-        reason = f"{type(error).__name__}: {error}. The worker's log has more."
-        return _failed(desk, batch, job, Failure("bug", reason, attempts))
+        kind, reason = "bug", f"{type(error).__name__}: {error}. The worker's log has more."
+    else:
+        desk.cluster.ledger.acquit(job.id, worker_of(desk.worker))
+        return _done(batch, job, result, "painted", attempts.number)
+    if shall_others_try(desk.cluster.ledger, job.id, desk.worker, kind):
+        raise JobHeld(f"Job {job.id} failed here, and another worker is to try it: {reason}")
+    return _failed(batch, job, Failure(kind, reason, attempts.number, desk.worker, desk.log_tail()))
+
+
+def _hopeless(desk: Desk, batch: Batch, job: StyleTransfer, attempts: Attempts) -> Failure | None:
+    """Why a job is not even tried any more."""
+    most = desk.cluster.settings.attempts
+    if attempts.number > most:
+        times = attempts.number - 1
+        last = f"at last {attempts.worker}{f' ({attempts.death})' if attempts.death else ''}"
+        reason = f"It ended its worker {times} times (MEDLEY_ATTEMPTS), {last}; it is not tried again."
+        return Failure("poison", reason, times, attempts.worker)
+    if desk.cluster.ledger.refusals(batch.name, job.id) >= most:  # nor is this outcome taken, perhaps, as yet
+        reason = f"Storage refused its files {most} times (MEDLEY_ATTEMPTS). The worker's log has the reasons."
+        return Failure("storage", reason, attempts.number, desk.worker)
+    return None
 
 
 def _note(desk: Desk, batch: Batch, job: StyleTransfer, status: Status) -> None:
@@ -132,12 +197,13 @@ def _ended(storage: Storage, batch: Batch, job: StyleTransfer) -> Status | None:
     return None
 
 
-def _done(batch: Batch, result: Result, kind: str, attempts: int) -> Outcome:
+def _done(batch: Batch, job: StyleTransfer, result: Result, kind: str, attempts: int) -> Outcome:
     return Outcome(
         job=result.job_id,
         batch=batch.name,
         status="done",
         kind=kind,
+        names=job.names,
         attempts=attempts,
         worker=result.worker,
         seconds=result.seconds.total,
@@ -146,13 +212,17 @@ def _done(batch: Batch, result: Result, kind: str, attempts: int) -> Outcome:
     )
 
 
-def _failed(desk: Desk, batch: Batch, job: StyleTransfer, failure: Failure) -> Outcome:
+def _failed(batch: Batch, job: StyleTransfer, failure: Failure) -> Outcome:
     return Outcome(
         job=job.id,
         batch=batch.name,
         status="failed",
-        worker=desk.worker,
+        kind=failure.kind,
+        names=job.names,
+        reason=failure.reason,
+        log=tuple(failure.log),
+        attempts=failure.attempts,
+        worker=failure.worker,
         seconds=0,
         finished_at=datetime.now(UTC),
-        **failure._asdict(),
     )

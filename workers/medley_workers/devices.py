@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 
 import torch
 
-from medley.costs import Size, room_problem
+from medley.costs import HISTORY, Size, room_problem
 from medley.errors import OutOfMemory, ServiceUnreachable
 from medley.jobs import StyleTransferOptions
 from medley.memory import free_memory
@@ -56,7 +56,13 @@ def free_bytes(device: torch.device) -> int | None:
     return free_memory()
 
 
-def require_room(device: torch.device, size: Size, style_sizes: Sequence[Size], options: StyleTransferOptions) -> None:
+def require_room(
+    device: torch.device,
+    size: Size,
+    style_sizes: Sequence[Size],
+    options: StyleTransferOptions,
+    history: int = HISTORY,
+) -> None:
     """See that a picture can be painted in the memory that is free, as the kernel kills who takes more.
 
     Args:
@@ -64,12 +70,13 @@ def require_room(device: torch.device, size: Size, style_sizes: Sequence[Size], 
         size: of the result, px
         style_sizes: at which the styles are looked at, px
         options: how to paint
+        history: pairs of vectors that L-BFGS is to remember
 
     Raises:
         OutOfMemory: it cannot; the message has the size that could be.
     """
     free = free_bytes(device)
-    problem = None if free is None else room_problem(size, style_sizes, options, free)
+    problem = None if free is None else room_problem(size, style_sizes, options, free, history)
     if problem:
         raise OutOfMemory(problem)
 

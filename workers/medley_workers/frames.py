@@ -43,6 +43,16 @@ class FrameKeeper:
             self._frames.popleft().result()
         self._frames.append(self._thread.submit(self._keep, step, picture))
 
+    def after_frames(self, do: Callable[[], object]) -> "Future[None]":
+        """Have something done on the thread behind the frames handed over so far; not if one of those fails."""
+        frames = tuple(self._frames)
+
+        def when_kept() -> None:
+            if not any(frame.exception() for frame in frames):
+                do()
+
+        return self._thread.submit(when_kept)
+
     def _keep(self, step: int, picture: Pixels) -> None:
         self._put(step, self._encode(picture))
 

@@ -1,10 +1,12 @@
-"""One job from its message to its commit: fetch the inputs, paint, keep frames, store the picture and the result.
+"""One job from its message to its commit: fetch the inputs, paint, keep frames and checkpoints, store the picture and
+the result.
 
 It knows the numbers and storage, but no queue.
 """
 
 import hashlib
 import json
+import logging
 import platform
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +19,8 @@ from PIL import Image
 from torch import Tensor
 
 from medley import keys
-from medley.errors import ImageError
+from medley.costs import HISTORY, histories
+from medley.errors import ImageError, OutOfMemory, PaintingStopped
 from medley.jobs import Batch, HowMade, Picture, StyleTransfer, StyleTransferOptions
 from medley.media.images import encode_png, open_picture, shown
 from medley.results import Result, Seconds
@@ -25,6 +28,7 @@ from medley.settings import Settings
 from medley.sizes import rendered_size, style_size
 from medley.storage import Storage
 from medley_workers.attempt import Attempt
+from medley_workers.checkpoint import Keeping, find_checkpoint, frames_until
 from medley_workers.colours import Colours, keep_colours
 from medley_workers.devices import device_name, out_of_memory, require_room
 from medley_workers.frames import FrameKeeper
@@ -33,11 +37,13 @@ from medley_workers.tensors import Pixels, size_of, to_tensor
 from medley_workers.transfer import Step, deterministic, finished_picture, start_image, transfer
 from medley_workers.vgg import Network
 
+log = logging.getLogger(__name__)
+
 LOOK_EVERY_S = 0.5
 """A loss is looked at this often, as looking waits for the device: often enough for a person who watches."""
 
 Look = Callable[[Step, float | None], None]
-"""Told of every step, and of its loss where that was looked at."""
+"""Told of every step, and of its loss where that was looked at; it may raise PaintingStopped."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,9 @@ class Scene:
 
 
 def paint_job(job: StyleTransfer, batch: Batch, studio: Studio, look: Look, load_s: float = 0.0) -> Result:
-    """Paint a job of a batch and commit it.
+    """Paint a job of a batch and commit it. It is gone on with where an earlier attempt left a checkpoint.
+
+    If memory does not suffice, it is painted once more, with what can be spared.
 
     Args:
         job: what to paint
@@ -87,39 +95,75 @@ def paint_job(job: StyleTransfer, batch: Batch, studio: Studio, look: Look, load
         NumbersError: NaN, or a blank picture; nothing was committed.
         UsageError: the options do not fit these pictures.
         StorageUnreachable, StorageRefused: nothing was committed.
-        OutOfMemory: the device has no room.
+        OutOfMemory: the device has no room, whatever is spared.
+        PaintingStopped: ``look`` said so; if it is worth keeping, there is a checkpoint now.
     """
     started = time.monotonic()
-    attempt = Attempt(studio.storage, job.id)
-    try:
-        with out_of_memory():
-            painted = paint(job, batch.options, studio, attempt, look)
-        paint_s = time.monotonic() - started
+    attempt, painted = _paint_in_room(job, batch.options, studio, look)
+    paint_s = time.monotonic() - started
+    with attempt.or_nothing():
         attempt.store_picture(encode_png(painted.picture, how_made(job, batch)))
         all_s = time.monotonic() - started
         seconds = Seconds(load=load_s, paint=paint_s, store=all_s - paint_s, total=load_s + all_s)
         result = _result(job, batch, studio, attempt, painted, seconds=seconds)
-    except Exception:  # a worker that is told to stop (SystemExit) has no time for this; what it leaves, no one names
-        attempt.discard()
-        raise
     return attempt.commit(result)
 
 
-def paint(job: StyleTransfer, options: StyleTransferOptions, studio: Studio, attempt: Attempt, look: Look) -> Painted:
-    """Go through all steps of a job, keeping frames on the way."""
+def _paint_in_room(
+    job: StyleTransfer, options: StyleTransferOptions, studio: Studio, look: Look
+) -> tuple[Attempt, Painted]:
+    """Paint as well as there is room for: with a shorter history if need be, never smaller."""
+    *costlier, cheapest = histories(options)
+    for history in costlier:
+        try:
+            return _attempt(job, options, studio, look, history)
+        except OutOfMemory as error:
+            # As a text: whoever keeps the error keeps what its traceback holds, which is all of the painting.
+            log.warning("%s is painted once more (%s): %s", shown(job.names), _economy(cheapest), str(error))
+    return _attempt(job, options, studio, look, cheapest)
+
+
+def _attempt(
+    job: StyleTransfer, options: StyleTransferOptions, studio: Studio, look: Look, history: int
+) -> tuple[Attempt, Painted]:
+    attempt = Attempt(studio.storage, job.id, _economy(history))
+    with attempt.or_nothing(), out_of_memory():
+        return attempt, paint(job, options, studio, attempt, look, history=history)
+
+
+def _economy(history: int) -> str:
+    """What is spared with such a history."""
+    return f"L-BFGS remembers {history} pairs of vectors instead of {HISTORY}" if history < HISTORY else ""
+
+
+def paint(
+    job: StyleTransfer,
+    options: StyleTransferOptions,
+    studio: Studio,
+    attempt: Attempt,
+    look: Look,
+    *,
+    history: int = HISTORY,
+) -> Painted:
+    """Go through all steps of a job, or those that an earlier attempt left, keeping frames and checkpoints."""
     with deterministic(options.deterministic):
-        scene = set_up(job, options, studio)
-        steps = transfer(scene.objective, scene.canvas, options, scene.colours.view)
-        with FrameKeeper(attempt.store_frame, waiting=studio.settings.frames_waiting) as keeper:
-            last, losses = _follow(steps, options, scene.colours, keeper, look)
+        scene = set_up(job, options, studio, history)
+        begun = find_checkpoint(studio.storage, job.id, options, scene.canvas)
+        if begun:
+            attempt.go_on_with(begun.how_far, frames_until(begun.how_far.step, options))
+        kept = begun.kept if begun else None
+        steps = transfer(scene.objective, scene.canvas, options, scene.colours.view, kept=kept, history=history)
+        with FrameKeeper(attempt.store_frame, waiting=studio.settings.frames_waiting) as frames:
+            keeping = Keeping(attempt.store_checkpoint, frames, begun, studio.settings.checkpoint_every_s)
+            last = _follow(steps, options, scene.colours, keeping, look)
         picture = finished_picture(last, scene.colours.picture)
-        return Painted(picture, last, losses, loss_of_picture(scene, picture))
+        return Painted(picture, last, keeping.losses, loss_of_picture(scene, picture))
 
 
-def set_up(job: StyleTransfer, options: StyleTransferOptions, studio: Studio) -> Scene:
+def set_up(job: StyleTransfer, options: StyleTransferOptions, studio: Studio, history: int = HISTORY) -> Scene:
     """Fetch the inputs, and look at the content and the styles."""
     content, styles = _inputs(job, options, studio)
-    require_room(studio.network.device, size_of(content), [size_of(style) for style in styles], options)
+    require_room(studio.network.device, size_of(content), [size_of(style) for style in styles], options, history)
     colours = keep_colours(content, options)
     seen, weights = [colours.style(style) for style in styles], [style.weight for style in job.styles]
     objective = Objective(studio.network, colours.seen(content), seen, weights, options)
@@ -175,21 +219,28 @@ def how_made(job: StyleTransfer, batch: Batch) -> dict[str, str]:
 
 
 def _follow(
-    steps: Iterator[Step], options: StyleTransferOptions, colours: Colours, keeper: FrameKeeper, look: Look
-) -> tuple[Step, list[tuple[int, float]]]:
-    """Go through all steps, keeping frames and looking at losses; returns the last step, and (step, loss) pairs."""
-    losses: list[tuple[int, float]] = []
+    steps: Iterator[Step], options: StyleTransferOptions, colours: Colours, keeping: Keeping, look: Look
+) -> Step:
+    """Go through all steps, keeping frames and checkpoints and looking at losses; returns the last step."""
     looked_at = float("-inf")
     for step in steps:
         loss = None
         if step.index in (0, options.num_steps) or time.monotonic() - looked_at >= LOOK_EVERY_S:
             loss = step.loss()
-            losses.append((step.index, loss))
             looked_at = time.monotonic()
-        if options.frame_every and step.index % options.frame_every == 0:
-            keeper.keep(step.index, colours.picture(step.canvas))
-        look(step, loss)
-    return step, losses
+        if step.index > keeping.begun_at:  # what was kept at that one is kept
+            if loss is not None:
+                keeping.losses.append((step.index, loss))
+            if options.frame_every and step.index % options.frame_every == 0:
+                keeping.frames.keep(step.index, colours.picture(step.canvas))
+        try:
+            look(step, loss)
+        except PaintingStopped as stopped:
+            if stopped.worth_keeping:
+                keeping.keep_last(step)
+            raise
+        keeping.keep_in_time(step)
+    return step
 
 
 def _result(
@@ -215,6 +266,8 @@ def _result(
         seconds=seconds,
         device=device_name(studio.network.device),
         precision="float32",
+        economy=attempt.economy,
+        resumed_at=attempt.resumed_at,
         versions={name: version(name) for name in ("medley", "torch")} | {"python": platform.python_version()},
         attempt=attempt.token,
         worker=studio.worker,

@@ -4,23 +4,27 @@ import logging
 import math
 import os
 import time
+from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from medley.cluster import Cluster
 from medley.errors import MedleyError
 from medley.jobs import ENGINE, Batch, StyleTransfer, Weights
-from medley.ledger import Painter, Progress
+from medley.ledger import Painter
 from medley.media.images import shown
 from medley.records import Digest
 from medley.results import Result
 from medley.settings import Settings
+from medley.storage.patient import PatientStorage
 from medley_workers.delivery import Desk
+from medley_workers.draining import requested
 from medley_workers.pulse import Pulse
+from medley_workers.recent_log import RecentLog
+from medley_workers.watching import Watch
 
 if TYPE_CHECKING:
     from medley_workers.painting import Studio
-    from medley_workers.transfer import Step
 
 log = logging.getLogger(__name__)
 
@@ -31,17 +35,18 @@ class PaintingProcess:
     They are read once, unless a job asks for others.
     """
 
-    def __init__(self, settings: Settings, worker: str, index: int) -> None:
+    def __init__(self, settings: Settings, worker: str, index: int, recent: RecentLog) -> None:
         self.name = f"{worker}#{index}"
-        self.cluster = Cluster.open(settings)
+        self._impatient = Cluster.open(settings)
+        patient = PatientStorage(self._impatient.storage, settings.storage_patience_s, self._wait)
+        self.cluster = replace(self._impatient, storage=patient)
         self.pulse = Pulse(self.cluster, self.describe, speaks_for_worker=index == 0)
-        self.desk = Desk(self.cluster, self.name, self.paint)
+        self.desk = Desk(self.cluster, self.name, self.paint, recent.tail)
         self._studio: Studio | None = None
         self._loaded: Digest | None = None
         self._model_loads = 0
         self._jobs = 0
         self._pixel_steps_s: float | None = None
-        self._heard = True
 
     def describe(self) -> Painter:
         """What the ledger is told of us."""
@@ -62,14 +67,10 @@ class PaintingProcess:
         from medley_workers.devices import is_lost
         from medley_workers.painting import paint_job
 
-        def look(step: "Step", loss: float | None) -> None:
-            self.pulse.advance()
-            if loss is not None:
-                self._report(batch, job, step.index, loss)
-
+        watch = Watch(self._impatient, self.pulse, self.name, batch, job)
         try:
             studio, load_s = self._load(batch.weights)
-            result = paint_job(job, batch, studio, look, load_s)
+            result = paint_job(job, batch, studio, watch.look, load_s)
         except Exception as error:
             if not is_lost(error):
                 raise
@@ -104,15 +105,11 @@ class PaintingProcess:
         self._greet()
         return self._studio, load_s
 
-    def _report(self, batch: Batch, job: StyleTransfer, step: int, loss: float) -> None:
-        progress = Progress(step=step, steps=batch.options.num_steps, loss=loss, worker=self.name, at=time.time())
-        try:
-            self.cluster.ledger.report(batch.name, job.id, progress)
-            self._heard = True
-        except MedleyError as error:
-            if self._heard:  # said once, and not twice a second
-                log.warning("Progress is not reported until Redis is back: %s", error)
-            self._heard = False
+    def _wait(self, seconds: float) -> None:
+        """Wait for storage, which is no reason to be taken for hung, and go on waiting unless the worker drains."""
+        requested.wait(seconds)
+        requested.check()
+        self.pulse.advance()
 
     def _greet(self) -> None:
         try:

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from medley.cluster import Cluster
 from medley.errors import MedleyError
 from medley.ledger import Painter
+from medley_workers.suspicion import why_stop, worker_of
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +24,8 @@ log = logging.getLogger(__name__)
 class Pulse(threading.Thread):
     """The thread; ``describe`` says what the process is at the time of the call.
 
-    Of a worker's processes, the one that speaks for it compares clocks.
+    Of a worker's processes, the one that speaks for it has the worker stop when it must: its clock is wrong, or its
+    jobs fail and others paint them.
     """
 
     def __init__(self, cluster: Cluster, describe: Callable[[], Painter], *, speaks_for_worker: bool) -> None:
@@ -65,15 +67,22 @@ class Pulse(threading.Thread):
             time.sleep(self._settings.lease_renew_s)
 
     def beat(self) -> None:
-        """Renew, greet, and compare clocks, once."""
+        """Renew, greet, and see whether the worker has to stop, once."""
         tag = self._delivery_tag
         if tag is not None:
             self._renew(tag)
-        self._ledger.greet(self._describe())
-        if self._speaks_for_worker and abs(skew_s := self._ledger.clock_skew_s()) > self._settings.clock_skew_s:
-            log.error("%s The worker stops.", clock_sentence(skew_s))
+        painter = self._describe()
+        self._ledger.greet(painter)
+        if self._speaks_for_worker and (why := self._why_stop(worker_of(painter.name))):
+            log.error("%s The worker stops.", why)
+            self._ledger.note_stopped(worker_of(painter.name), why)
             self._speaks_for_worker = False  # a second signal would cut the grace short
             os.kill(self._parent, signal.SIGTERM)
+
+    def _why_stop(self, worker: str) -> str | None:
+        if abs(skew_s := self._ledger.clock_skew_s()) > self._settings.clock_skew_s:
+            return clock_sentence(skew_s)
+        return why_stop(self._ledger, self._settings, worker)
 
     def _renew(self, tag: str) -> None:
         silent_s = time.monotonic() - self._advanced_at

@@ -12,16 +12,17 @@ from billiard.process import current_process
 from celery import Task, shared_task
 from celery.exceptions import Reject
 from celery.signals import worker_process_init
-from pydantic import ValidationError
 
 from medley.ending import finish_batch
-from medley.errors import JobHeld, MedleyError, OutOfMemory, ServiceRefused, ServiceUnreachable
+from medley.errors import JobHeld, MedleyError, OutOfMemory, PaintingStopped, ServiceRefused, ServiceUnreachable
 from medley.jobs import StyleTransfer
 from medley.queue import FINISH, PAINT
 from medley.settings import Settings
 from medley_workers.delivery import deliver
+from medley_workers.draining import obey, requested
 from medley_workers.gpus import take_gpu
 from medley_workers.process import PaintingProcess
+from medley_workers.recent_log import RecentLog
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ class PaintingTask(Task):
     """A task with the process that it runs in: the network, the lease's pulse, storage and the ledger."""
 
     abstract = True
+    Request = "medley_workers.deaths:PaintRequest"
     process: ClassVar[PaintingProcess]
 
     @contextmanager
@@ -49,7 +51,11 @@ class PaintingTask(Task):
         process = self.process
         with process.pulse.holding(self.request.properties["delivery_tag"]):
             try:
+                requested.check()
                 yield process
+            except PaintingStopped as error:
+                log.info("Given back at once: %s", error)
+                raise Reject(str(error), requeue=True) from error
             except (ServiceUnreachable, ServiceRefused, JobHeld, OutOfMemory) as error:
                 self.wait(error)
                 raise Reject(str(error), requeue=True) from error
@@ -62,7 +68,7 @@ class PaintingTask(Task):
         """Wait before a message is given back, with jitter, so that a service that is away is not asked without end."""
         wait_s = self.process.cluster.settings.give_back_s * random.uniform(0.5, 1.5)  # noqa: S311  # jitter
         log.warning("Given back in %.1f s: %s", wait_s, error)
-        time.sleep(wait_s)
+        requested.wait(wait_s)
         self.process.pulse.advance()
 
     def _dropped(self, on_drop: Callable[[], None]) -> bool:
@@ -90,8 +96,11 @@ def open_process(sender: str, **_: Any) -> None:
         settings = Settings.load()
         index = current_process().index
         take_gpu(settings, index)
-        PaintingTask.process = PaintingProcess(settings, sender.removeprefix("celery@"), index)
+        recent = RecentLog()
+        logging.getLogger().addHandler(recent)
+        PaintingTask.process = PaintingProcess(settings, sender.removeprefix("celery@"), index, recent)
         PaintingTask.process.pulse.start()
+        obey()
     except Exception:
         # Celery would go on without us, and such a process would fail every message that it takes.
         log.exception("This painting process cannot start; its worker tries again.")
@@ -101,20 +110,21 @@ def open_process(sender: str, **_: Any) -> None:
 
 @shared_task(bind=True, base=PaintingTask, name=PAINT)
 def paint(self: PaintingTask, batch: str, jobs: list[dict[str, Any]]) -> None:
-    """Bring these jobs of a batch to their outcomes."""
-    ids = [str(message.get("id")) for message in jobs]
+    """Bring these jobs of a batch to their outcomes; what is no job never comes so far (see :mod:`medley.messages`)."""
+    wanted = [StyleTransfer.model_validate(message) for message in jobs]
+    ids = [job.id for job in wanted]
     with self.held(on_drop=lambda: self.process.cluster.ledger.remove_enqueued(batch, ids)) as process:
-        for message in jobs:
-            try:
-                job = StyleTransfer.model_validate(message)
-            except ValidationError:
-                log.exception("A message of batch %s is dropped, as it is no job.", batch)
-            else:
-                deliver(process.desk, batch, job)
+        for job in wanted:
+            deliver(process.desk, batch, job)
 
 
 @shared_task(bind=True, base=PaintingTask, name=FINISH)
 def finish(self: PaintingTask, batch: str) -> None:
     """Make what a batch ends with, if nothing is missing any more."""
     with self.held() as process:
-        finish_batch(process.cluster.storage, process.cluster.settings, batch, process.pulse.advance)
+
+        def advance() -> None:
+            process.pulse.advance()
+            requested.check()
+
+        finish_batch(process.cluster, batch, advance)

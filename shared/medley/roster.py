@@ -1,0 +1,229 @@
+"""Who is up, what waits and what workers hold, in Redis: the part of the ledger that knows no batch's jobs."""
+
+import base64
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import redis
+from pydantic import ConfigDict, NonNegativeFloat, NonNegativeInt
+
+from medley.broker import broker_errors, connect
+from medley.errors import UsageError
+from medley.jobs import QueueKind
+from medley.messages import SET_ASIDE
+from medley.queue import QUEUES, UNACKED, UNACKED_INDEX
+from medley.records import BatchName, JobId, Record
+from medley.settings import Settings
+
+SILENT_BEATS = 6
+"""A painting process that has missed this many lease renewals is no longer listed; it speaks at each."""
+
+DAY_S = 24 * 3600
+"""What is held against a worker, and why one stopped, is forgotten after a day: it is mended or gone by then."""
+
+
+class Painter(Record):
+    """One painting process. ``model_loads`` counts how often it has read the weights: once, if all is well.
+
+    ``pixel_steps_s`` is its speed in its last job, in steps a second times pixels of the result.
+    """
+
+    model_config = ConfigDict(extra="ignore")  # a worker of a later version may say more of itself
+
+    name: str
+    version: str = "unknown"
+    engine: int = 0
+    device: str
+    pixel_steps_s: NonNegativeFloat | None = None
+    model_loads: NonNegativeInt
+    jobs: NonNegativeInt
+
+
+class Roster:
+    """What is known of one Redis. Every call raises RedisUnreachable or RedisRefused when it does not serve it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._redis = connect(settings)
+
+    @contextmanager
+    def _client(self) -> Iterator[redis.Redis]:
+        with broker_errors(self._settings):
+            yield self._redis
+
+    def check(self) -> None:
+        """Find out whether Redis answers and lets us write."""
+        with self._client() as client:
+            client.set("medley:check", "1", ex=1)
+
+    def clock_skew_s(self) -> float:
+        """This machine's clock minus Redis's, in seconds."""
+        with self._client() as client:
+            seconds, microseconds = client.time()
+            return time.time() - (seconds + microseconds / 1e6)
+
+    def server(self) -> dict[str, str | int | float]:
+        """What Redis says of itself (INFO): ``redis_version``, ``maxmemory_policy``, ``aof_enabled`` and more."""
+        with self._client() as client:
+            return dict(client.info())
+
+    def claim(self, what: str, for_s: float) -> bool:
+        """Be the only one to do something for so many seconds; false if another one is."""
+        with self._client() as client:
+            return bool(client.set(f"medley:claim:{what}", "1", nx=True, px=int(for_s * 1000)))
+
+    def keep_claim(self, what: str, for_s: float) -> None:
+        """Go on being the only one."""
+        with self._client() as client:
+            client.set(f"medley:claim:{what}", "1", px=int(for_s * 1000))
+
+    def is_claimed(self, what: str) -> bool:
+        """Whether someone is about it."""
+        with self._client() as client:
+            return bool(client.exists(f"medley:claim:{what}"))
+
+    def end_claim(self, what: str) -> None:
+        """Let others do it."""
+        with self._client() as client:
+            client.delete(f"medley:claim:{what}")
+
+    def age_s(self) -> float:
+        """For how many seconds this Redis has kept what it is told: since it was first asked, or lost everything."""
+        with self._client() as client:
+            client.set("medley:since", str(time.time()), nx=True)
+            return max(0.0, time.time() - float(client.get("medley:since") or time.time()))
+
+    # Workers
+
+    def greet(self, painter: Painter) -> None:
+        """Say that a painting process is there."""
+        with self._client() as client:
+            kept_ms = int(self._settings.lease_renew_s * SILENT_BEATS * 1000)
+            client.set(f"medley:painter:{painter.name}", painter.json_bytes(), px=kept_ms)
+
+    def painters(self) -> list[Painter]:
+        """The painting processes that have spoken within :data:`SILENT_BEATS` lease renewals, by name."""
+        with self._client() as client:
+            names = sorted(client.scan_iter("medley:painter:*"))
+            texts = client.mget(names) if names else []
+        return [Painter.from_json(text) for text in texts if text]
+
+    def suspect(self, job: JobId, worker: str) -> bool:
+        """Note that a job failed on a worker; false if it did so before."""
+        key = f"medley:suspects:{job}"
+        with self._client() as client, client.pipeline() as pipe:
+            pipe.hsetnx(key, worker, str(time.time()))
+            pipe.expire(key, DAY_S)
+            return bool(pipe.execute()[0])
+
+    def suspects(self, job: JobId) -> dict[str, float]:
+        """The workers on which a job failed, each with when it first did (Unix time)."""
+        with self._client() as client:
+            return {str(worker): float(at) for worker, at in client.hgetall(f"medley:suspects:{job}").items()}
+
+    def acquit(self, job: JobId, painted_by: str) -> None:
+        """Note that a job was painted: what failed before was not its fault, but that of the workers it failed on."""
+        if not (suspects := self.suspects(job)):
+            return
+        with self._client() as client, client.pipeline() as pipe:
+            for worker in suspects.keys() - {painted_by}:
+                pipe.sadd(f"medley:blamed:{worker}", job)
+                pipe.expire(f"medley:blamed:{worker}", DAY_S)
+            pipe.delete(f"medley:suspects:{job}")
+            pipe.execute()
+
+    def blamed(self, worker: str) -> set[JobId]:
+        """The jobs that failed on a worker and that others then painted, in the last day."""
+        with self._client() as client:
+            return set(map(str, client.smembers(f"medley:blamed:{worker}")))
+
+    def welcome(self, worker: str) -> None:
+        """Forget what was held against a worker of this name, as it starts anew."""
+        with self._client() as client:
+            client.delete(f"medley:blamed:{worker}")
+            client.hdel("medley:stopped", worker)
+
+    def note_stopped(self, worker: str, why: str) -> None:
+        """Say why a worker stopped of itself, for whoever looks."""
+        with self._client() as client, client.pipeline() as pipe:
+            pipe.hset("medley:stopped", worker, why)
+            pipe.expire("medley:stopped", DAY_S)
+            pipe.execute()
+
+    def stopped(self) -> dict[str, str]:
+        """The workers that stopped of themselves in the last day, and why."""
+        with self._client() as client:
+            return {str(worker): str(why) for worker, why in client.hgetall("medley:stopped").items()}
+
+    # Queues
+
+    def queue_lengths(self) -> dict[QueueKind, int]:
+        """Messages that wait in each queue."""
+        with self._client() as client, client.pipeline(transaction=False) as pipe:
+            for name in QUEUES.values():
+                pipe.llen(name)
+            return dict(zip(QUEUES, map(int, pipe.execute()), strict=True))
+
+    def foreign_queue_lengths(self) -> dict[str, int]:
+        """Messages that wait in the queues of other engines, by the queue's name."""
+        with self._client() as client:
+            names = {name for kind in QUEUES for name in client.scan_iter(f"{kind}.*", _type="list")}
+            return {name: int(client.llen(name)) for name in sorted(names - set(QUEUES.values()))}
+
+    def unacknowledged(self) -> int:
+        """Messages that a worker holds."""
+        with self._client() as client:
+            return int(client.zcard(UNACKED_INDEX))
+
+    def renew_lease(self, delivery_tag: str) -> bool:
+        """Put a delivery's time to now; false if the delivery is no longer held (acknowledged, or taken away)."""
+        with self._client() as client:
+            client.zadd(UNACKED_INDEX, {delivery_tag: time.time()}, xx=True)
+            return client.zscore(UNACKED_INDEX, delivery_tag) is not None
+
+    def waiting_since(self) -> float | None:
+        """When the longest waiting messages of our queues were published (Unix time); None if none waits.
+
+        Queues are lists that are served from their tail, so one look at each tells; a message that was given back
+        stands there again with its own time.
+        """
+        with self._client() as client, client.pipeline(transaction=False) as pipe:
+            for name in QUEUES.values():
+                pipe.lindex(name, -1)
+            waiting = [text for text in pipe.execute() if text]
+        return min((_published_at(text) for text in waiting), default=None)
+
+    def held_batches(self) -> set[BatchName]:
+        """The batches of which workers hold messages."""
+        with self._client() as client:
+            return {name for text in client.hvals(UNACKED) if (name := _batch_of(str(text)))}
+
+    # Messages set aside
+
+    def set_aside_messages(self) -> int:
+        """How many messages were set aside."""
+        with self._client() as client:
+            return int(client.llen(SET_ASIDE))
+
+    def aside(self, limit: int) -> list[dict[str, Any]]:
+        """The newest messages that were set aside, each with when, from which queue, and why."""
+        with self._client() as client:
+            return [json.loads(text) for text in client.lrange(SET_ASIDE, 0, limit - 1)]
+
+
+def _published_at(text: str) -> float:
+    """A waiting message's time of publishing; for ever ago if it does not say, so that nothing is taken for lost."""
+    with suppress(ValueError, KeyError, TypeError):
+        return float(json.loads(text)["headers"]["at"])
+    return 0.0
+
+
+def _batch_of(text: str) -> BatchName | None:
+    """The batch of a message that a worker holds, as kombu keeps it: ``[message, exchange, routing key]``."""
+    with suppress(ValueError, KeyError, TypeError, IndexError, UsageError):
+        body = json.loads(base64.b64decode(json.loads(text)[0]["body"]))
+        return str(body[0][0])
+    return None

@@ -1,0 +1,80 @@
+"""What looks over a painter's shoulder: it reports how far a painting is, and stops it when it must."""
+
+import logging
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from medley.cluster import Cluster
+from medley.control import read_control
+from medley.errors import MedleyError, PaintingStopped
+from medley.jobs import Batch, StyleTransfer
+from medley.ledger import Progress
+from medley.results import ControlState
+from medley_workers.draining import requested
+from medley_workers.pulse import Pulse
+
+if TYPE_CHECKING:
+    from medley_workers.transfer import Step
+
+log = logging.getLogger(__name__)
+
+CONTROL_READ_EVERY_S = 3.0
+"""A decision that Redis does not know is looked for in storage this often: it must act within 5 s, and a GET costs."""
+
+
+class Watch:
+    """Of one painting. The cluster's storage should not be a patient one, which would hold the painter up."""
+
+    def __init__(self, cluster: Cluster, pulse: Pulse, painter: str, batch: Batch, job: StyleTransfer) -> None:
+        self._cluster = cluster
+        self._pulse = pulse
+        self._painter = painter
+        self._batch = batch
+        self._job = job
+        self._heard = True
+        self._read_at = time.monotonic()
+
+    def look(self, step: "Step", loss: float | None) -> None:
+        """Told of every step, and of its loss where that was looked at.
+
+        Raises:
+            PaintingStopped: the worker drains, or the batch is paused or cancelled.
+        """
+        self._pulse.advance()
+        requested.check()
+        if loss is None:
+            return
+        state = self._report(step.index, loss) or self._stored_control()
+        if state not in (None, "running"):
+            stopped = f"Batch {self._batch.name} is {state}; job {self._job.id} stops at step {step.index}."
+            raise PaintingStopped(stopped, worth_keeping=state == "paused")
+
+    def _report(self, step: int, loss: float) -> ControlState | None:
+        progress = Progress(
+            step=step, steps=self._batch.options.num_steps, loss=loss, names=self._job.names,
+            worker=self._painter, at=time.time(),
+        )  # fmt: skip
+        try:
+            state = self._cluster.ledger.report(self._batch.name, self._job.id, progress)
+            self._heard = True
+        except MedleyError as error:
+            if self._heard:  # said once, and not twice a second
+                log.warning("Progress is not reported until Redis is back: %s", error)
+            self._heard = False
+            return None
+        return state
+
+    def _stored_control(self) -> ControlState | None:
+        """What storage knows was decided, now and then; a Redis that had lost it is told again."""
+        if time.monotonic() - self._read_at < CONTROL_READ_EVERY_S:
+            return None
+        try:
+            state = read_control(self._cluster.storage, self._batch.name)
+        except MedleyError:  # painting needs neither
+            state = None
+        self._read_at = time.monotonic()
+        if state:
+            with suppress(MedleyError):
+                self._cluster.ledger.set_control(self._batch.name, state)
+        return state
