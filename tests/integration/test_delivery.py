@@ -10,23 +10,30 @@ from pathlib import Path
 import pytest
 
 from medley import keys
-from medley.batches import list_outcomes, read_outcome, write_outcome
+from medley.batches import list_outcomes, read_manifest, read_outcome, write_outcome
 from medley.cluster import Cluster
+from medley.control import cancel, pause, resume
+from medley.ending import finish_batch
 from medley.errors import (
     ImageError,
     JobHeld,
+    NumbersError,
     OutOfMemory,
+    PaintingStopped,
     ServiceUnreachable,
     StorageRefused,
     StorageUnreachable,
     WeightsError,
 )
 from medley.jobs import Batch, Sampling, StyleTransfer, StyleTransferOptions
+from medley.ledger import Painter as Greeting
 from medley.ledger import Progress
-from medley.results import Outcome, Result, Seconds
+from medley.results import Result, Seconds
 from medley.settings import Settings
 from medley_producer.submit import Request, submit
 from medley_workers.delivery import Desk, deliver
+from medley_workers.suspicion import why_stop
+from outcomes import an_outcome
 
 
 @pytest.fixture
@@ -69,7 +76,10 @@ class Painter:
 
     @property
     def desk(self) -> Desk:
-        return Desk(self.cluster, "w", self)
+        return self.desk_of("w")
+
+    def desk_of(self, worker: str) -> Desk:
+        return Desk(self.cluster, worker, self, lambda: ("the last", "lines"))
 
 
 def test_a_painted_job_is_not_painted_again(cluster: Cluster, batch: Batch, job: StyleTransfer) -> None:
@@ -159,7 +169,7 @@ def test_a_storage_that_refused_for_a_while_costs_nothing(cluster: Cluster, batc
 
 def test_a_job_that_ends_its_workers_is_poison(cluster: Cluster, batch: Batch, job: StyleTransfer) -> None:
     for _ in range(cluster.settings.attempts):  # each of these workers died without a word
-        cluster.ledger.count_attempt(batch.name, job.id)
+        cluster.ledger.count_attempt(batch.name, job.id, "gone")
     painter = Painter(cluster)
     deliver(painter.desk, batch.name, job)
     assert painter.paintings == 0
@@ -172,8 +182,7 @@ def test_a_job_that_another_worker_paints_is_given_back(cluster: Cluster, batch:
     cluster.ledger.report(batch.name, job.id, report)
     with pytest.raises(JobHeld, match="another"):
         deliver(painter.desk, batch.name, job)
-    lapsed = time.time() - cluster.settings.lease_s
-    cluster.ledger.report(batch.name, job.id, report.model_copy(update={"at": lapsed}))
+    cluster.ledger.let_go(job.id, "another")
     deliver(painter.desk, batch.name, job)
     assert painter.paintings == 1
 
@@ -195,19 +204,96 @@ def test_an_outcome_stands_even_if_redis_is_gone(
     deliver(Desk(away, "w", Painter(cluster)), batch.name, job)  # acknowledged: raising would give it back
 
 
-def an_outcome(batch: Batch, job: StyleTransfer) -> Outcome:
-    return Outcome(
-        job=job.id, batch=batch.name, status="done", kind="painted", attempts=1, worker="w", seconds=1,
-        finished_at=datetime.now(UTC),
-    )  # fmt: skip
-
-
 def test_redis_away_before_an_attempt_gives_the_job_back(
     tmp_path: Path, cluster: Cluster, batch: Batch, job: StyleTransfer
 ) -> None:
     nowhere = Settings(redis_url=f"unix://{tmp_path}/none.sock", storage_url=cluster.settings.storage_url)
     with pytest.raises(ServiceUnreachable):
         deliver(Desk(Cluster.open(nowhere), "w", Painter(cluster)), batch.name, job)
+
+
+@pytest.mark.parametrize("decide", [pause, cancel])
+def test_a_stopped_batchs_messages_are_dropped_and_come_back_with_it(
+    cluster: Cluster, batch: Batch, job: StyleTransfer, decide: Callable[[Cluster, Batch], None]
+) -> None:
+    decide(cluster, batch)
+    painter = Painter(cluster)
+    deliver(painter.desk, batch.name, job)
+    assert painter.paintings == 0
+    assert cluster.ledger.counts(batch.name).enqueued == 1
+    assert resume(cluster, batch) == 1
+    deliver(painter.desk, batch.name, job)
+    assert painter.paintings == 1
+
+
+def test_a_painting_that_is_stopped_does_not_count(cluster: Cluster, batch: Batch, job: StyleTransfer) -> None:
+    stopped = Painter(cluster, PaintingStopped("The worker drains."))
+    with pytest.raises(PaintingStopped):
+        deliver(stopped.desk, batch.name, job)
+    assert cluster.ledger.counts(batch.name).enqueued == 2
+    pause(cluster, batch)
+    deliver(Painter(cluster, PaintingStopped("The batch is paused.")).desk, batch.name, job)
+    assert cluster.ledger.counts(batch.name).enqueued == 1
+    resume(cluster, batch)
+    deliver(Painter(cluster).desk, batch.name, job)
+    assert read_outcome(cluster.storage, batch.name, job.id, "done").attempts == 1
+
+
+def test_a_job_that_two_batches_share_ends_both(cluster: Cluster, batch: Batch, job: StyleTransfer) -> None:
+    twin = submit(cluster, Request("twin", batch.sampling, batch.options), "bulk", lambda *_: None).batch
+    painter = Painter(cluster)
+    for line in read_manifest(cluster.storage, batch):
+        deliver(painter.desk, batch.name, line)
+        deliver(painter.desk, twin.name, line)
+    assert painter.paintings == 2
+    for name in (batch.name, twin.name):
+        assert finish_batch(cluster, name, lambda: None)
+    assert {read_outcome(cluster.storage, name, job.id, "done").kind for name in ("b", "twin")} == {"painted", "reused"}
+
+
+def test_a_failure_names_its_worker_and_the_last_lines_of_its_log(
+    cluster: Cluster, batch: Batch, job: StyleTransfer
+) -> None:
+    deliver(Painter(cluster, ImageError("sky.jpg is truncated.")).desk, batch.name, job)
+    outcome = read_outcome(cluster.storage, batch.name, job.id, "failed")
+    assert (outcome.worker, outcome.log, outcome.names) == ("w", ("the last", "lines"), job.names)
+
+
+def greet(cluster: Cluster, *names: str) -> None:
+    for name in names:
+        cluster.ledger.greet(Greeting(name=name, device="cpu", model_loads=1, jobs=0))
+
+
+def test_a_failure_that_may_be_a_machines_is_tried_by_another_and_held_against_the_first(
+    cluster: Cluster, dataset: Path
+) -> None:
+    greet(cluster, "bad#0", "good#0", "good#1")
+    sampling = Sampling(content=(str(dataset / "contents"),), styles=(str(dataset / "styles"),), pairs=4)
+    batch = submit(cluster, Request("s", sampling, StyleTransferOptions()), "bulk", lambda *_: None).batch
+    bad, good = Painter(cluster, NumbersError("The loss is nan.")), Painter(cluster)
+    for count, job in enumerate(read_manifest(cluster.storage, batch), start=1):
+        for _ in range(2):
+            with pytest.raises(JobHeld, match="another worker is to try it"):
+                deliver(bad.desk_of("bad#0"), "s", job)
+        assert bad.paintings == count, "it does not try itself again while the other may"
+        deliver(good.desk_of("good#1"), "s", job)
+    assert list_outcomes(cluster.storage, "s").failed == set()
+    why = why_stop(cluster.ledger, cluster.settings, "bad")
+    assert why is not None
+    assert "4 jobs failed here" in why
+    assert why_stop(cluster.ledger, cluster.settings, "good") is None
+    cluster.ledger.welcome("bad")
+    assert why_stop(cluster.ledger, cluster.settings, "bad") is None
+
+
+def test_a_job_that_fails_on_two_workers_has_failed(cluster: Cluster, batch: Batch, job: StyleTransfer) -> None:
+    greet(cluster, "one#0", "two#0")
+    painter = Painter(cluster, NumbersError("The loss is nan."))
+    with pytest.raises(JobHeld):
+        deliver(painter.desk_of("one#0"), batch.name, job)
+    deliver(painter.desk_of("two#0"), batch.name, job)
+    assert read_outcome(cluster.storage, batch.name, job.id, "failed").kind == "numbers"
+    assert why_stop(cluster.ledger, cluster.settings, "one") is None
 
 
 def test_the_last_outcome_enqueues_the_end(cluster: Cluster, batch: Batch) -> None:

@@ -17,6 +17,8 @@ import servers
 from examining import findings_of, greet
 from fixtures_s3 import storage_on
 from medley.jobs import ENGINE
+from medley.ledger import Ledger
+from medley.messages import set_aside
 from medley.queue import QUEUES
 from medley.settings import Settings
 from medley.storage.s3 import S3Storage
@@ -128,6 +130,20 @@ def test_a_worker_whose_record_is_strange_is_of_another_version(redis_url: str, 
     client.set("medley:painter:new#0", '{"name": "new#0", "mood": "fine"}')
     found = redis_findings(redis_url)
     assert (found["workers"].state, found["workers"].remedy) == ("yellow", "Install the same version on every machine.")
+
+
+def test_messages_that_were_set_aside_and_workers_that_stopped_are_yellow(redis_url: str, client: redis.Redis) -> None:
+    found = redis_findings(redis_url)
+    assert not {"messages", "stopped workers"} & found.keys()
+    for reason in ("the first", "a \x1b[2J later one"):
+        set_aside(client, QUEUES["bulk"], reason, "{")
+    Ledger(Settings(redis_url=redis_url)).note_stopped("host#0", "3 jobs failed here that others painted.")
+    found = redis_findings(redis_url)
+    assert (found["messages"].state, found["stopped workers"].state) == ("yellow", "yellow")
+    assert "2 set aside" in found["messages"].found
+    assert "later one" in found["messages"].found
+    assert "\x1b" not in found["messages"].found
+    assert "host#0 stopped: 3 jobs failed here" in found["stopped workers"].found
 
 
 # Storage

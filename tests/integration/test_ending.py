@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from medley import keys
-from medley.batches import read_manifest, write_outcome
+from medley.batches import enqueue_missing, read_manifest, write_outcome
 from medley.cluster import Cluster
 from medley.ending import finish_batch
 from medley.errors import BatchBusy
@@ -32,7 +32,7 @@ def end(cluster: Cluster, batch: Batch, statuses: list[Status], reason: str = "n
 
 
 def finish(cluster: Cluster, advance: Callable[[], None] = lambda: None) -> bool:
-    return finish_batch(cluster.storage, cluster.settings, "b", advance)
+    return finish_batch(cluster, "b", advance)
 
 
 def everything(cluster: Cluster) -> dict[str, bytes]:
@@ -74,13 +74,8 @@ def test_a_record_that_cannot_be_read_does_not_keep_a_batch_from_ending(cluster:
     assert b"unreadable" in cluster.storage.get(keys.failures(batch.name))
 
 
-def test_a_batch_that_is_being_enqueued_is_not_enqueued_beside(
-    cluster: Cluster, batch: Batch, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("medley.ledger.WAITS_S", 0.1)
-    request = Request(batch.name, batch.sampling, batch.options)
+def test_a_batch_that_is_being_enqueued_is_not_enqueued_beside(cluster: Cluster, batch: Batch) -> None:
     with cluster.ledger.enqueuing(batch.name) as go_on:
         go_on()
         with pytest.raises(BatchBusy, match="being enqueued"):
-            submit(cluster, request, "bulk", lambda *_: None)
-    assert submit(cluster, request, "bulk", lambda *_: None).enqueued == 0
+            enqueue_missing(cluster, batch, "bulk", waits_s=0.1)

@@ -11,11 +11,14 @@ import pytest
 from rich.console import Console
 
 from conftest import wait_until
+from medley import keys
 from medley.batches import read_manifest, write_outcome
 from medley.cluster import Cluster
+from medley.control import cancel, pause
 from medley.ending import finish_batch
-from medley.errors import RedisUnreachable
+from medley.errors import RedisUnreachable, UsageError
 from medley.jobs import Batch, Sampling, StyleTransferOptions
+from medley.ledger import Progress
 from medley.results import Outcome
 from medley.settings import Settings
 from medley_producer.following import follow
@@ -60,7 +63,7 @@ def fail_all(cluster: Cluster, batch: Batch) -> None:
         )  # fmt: skip
         write_outcome(cluster.storage, outcome)
         cluster.ledger.record_outcome(batch.name, job.id, "failed")
-    assert finish_batch(cluster.storage, cluster.settings, batch.name, lambda: None)
+    assert finish_batch(cluster, batch.name, lambda: None)
 
 
 def test_a_redis_that_comes_back_is_waited_for(cluster: Cluster, batch: Batch, folder: Path, server: Owned) -> None:
@@ -86,3 +89,33 @@ def test_a_redis_that_stays_away_is_told(cluster: Cluster, batch: Batch, server:
     with pytest.raises(RedisUnreachable, match="does not answer"):
         follow(impatient, batch, Console(file=io.StringIO()))
     assert time.monotonic() - started >= 0.5
+
+
+def test_a_pause_and_what_is_painted_are_shown_and_a_cancellation_ends_the_wait(
+    cluster: Cluster, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("medley_producer.following.STORED_EVERY_S", 0.2)
+    (job,) = read_manifest(cluster.storage, batch)
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=400)
+    with ThreadPoolExecutor(1) as thread:
+        watched = thread.submit(follow, cluster, batch, console)
+        progress = Progress(step=1, steps=9, names="a \x1b[2J.jpg x b.jpg", worker="w", at=time.time())
+        cluster.ledger.report(batch.name, job.id, progress)
+        wait_until(lambda: r"a \x1b[2J.jpg x b.jpg" in screen.getvalue(), 10, "what is painted")
+        pause(cluster, batch)
+        wait_until(lambda: "0/1 painted, paused" in screen.getvalue(), 10, "word of the pause")
+        cancel(cluster, batch)
+        assert watched.result(timeout=10).state == "cancelled"
+
+
+def test_a_batch_that_is_removed_is_waited_for_no_more(
+    cluster: Cluster, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("medley_producer.following.STORED_EVERY_S", 0.2)
+
+    def remove() -> None:
+        cluster.storage.delete(keys.batch(batch.name))
+
+    with pytest.raises(UsageError, match="'b' was removed"):
+        follow(cluster, batch, Console(file=io.StringIO()), look=remove)

@@ -15,43 +15,15 @@ from PIL import Image
 
 from conftest import draw_picture
 from medley import keys
-from medley.errors import ImageError, MedleyError, ObjectMissing, StorageRefused, StorageUnreachable
+from medley.errors import ImageError, ObjectMissing, StorageRefused, StorageUnreachable
 from medley.jobs import DEFAULT_WEIGHTS, ENGINE, HowMade, Picture, StyleTransfer, StyleTransferOptions
 from medley.results import Result
 from medley.settings import Settings
-from medley.storage.folder import FolderStorage
 from medley_workers.gpus import take_gpu
 from medley_workers.painting import Studio, paint_job
 from medley_workers.tensors import to_picture, to_tensor
 from medley_workers.transfer import Step
-from studio import make_batch, make_job, open_studio, submitted
-
-LAYERS: dict[str, Any] = {"content_layers": ("block2_relu1",), "style_layers": ("block1_relu1", "block2_relu1")}
-
-
-class Faulty(FolderStorage):
-    """A folder that raises ``error`` when something is put under a key that ends with ``at``."""
-
-    at: str | None = None
-    error: type[MedleyError] = StorageRefused
-    deletes = True
-
-    def put(self, key: str, data: bytes, content_type: str | None = None) -> None:
-        super().put(key, data, content_type)  # what was refused may be there all the same
-        self._fail(key)
-
-    def put_new(self, key: str, data: bytes) -> bool:
-        self._fail(key)
-        return super().put_new(key, data)
-
-    def delete(self, key: str) -> None:
-        if not self.deletes:
-            raise StorageUnreachable("Storage does not answer.")
-        super().delete(key)
-
-    def _fail(self, key: str) -> None:
-        if self.at and key.endswith(self.at):
-            raise self.error("The disk is full.")
+from studio import LAYERS, Faulty, make_batch, make_job, open_studio, submitted
 
 
 @pytest.fixture

@@ -1,14 +1,16 @@
-"""What the arguments of ``run`` come to."""
+"""What the arguments of ``run`` and ``submit`` come to."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from conftest import draw_picture
+from medley.errors import UsageError
 from medley.jobs import Picture
 from medley.settings import Settings
 from medley_producer.arguments import make_parser
-from medley_producer.requesting import asked_of_run
+from medley_producer.requesting import asked_of_run, asked_of_submit, dated_name
 from medley_producer.submit import Request
 
 
@@ -60,3 +62,37 @@ def test_other_photos_and_another_first_picture_make_another_batch(dataset: Path
     draw_picture(first, seed=51)
     draw_picture(dataset / "contents" / "new.png", seed=52)
     assert len(names | {asked(dataset, "--init", str(first)).name, asked(dataset).name}) == 5
+
+
+NIGHT = datetime(2026, 1, 31, 23, 30, tzinfo=UTC)
+
+
+def test_a_date_in_a_batchs_name_is_todays() -> None:
+    assert dated_name("nightly-{date}", None, NIGHT) == "nightly-2026-01-31"
+    assert dated_name("{date}.{date}", "%y%j", NIGHT) == "26031.26031"
+    assert dated_name("nightly", None, NIGHT) == "nightly"
+
+
+@pytest.mark.parametrize(
+    ("name", "date_format", "said"),
+    [
+        ("nightly-{date}", "%H:%M", "'nightly-23:30' cannot be a batch's name"),
+        ("nightly-{date}", "%Y/%m", "'nightly-2026/01' cannot be a batch's name"),
+        ("nightly-{Date}", None, "cannot be a batch's name"),
+        ("nightly", "%Y", r"--date-format .* --batch nightly has none"),
+    ],
+)
+def test_a_date_that_makes_no_name_is_refused(name: str, date_format: str | None, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        dated_name(name, date_format, NIGHT)
+
+
+def test_what_cron_submits_depends_on_the_time_through_the_name_alone(dataset: Path) -> None:
+    line = ["submit", "-c", str(dataset / "contents"), "-s", str(dataset / "styles"), "--batch", "nightly-{date}"]
+    before = datetime.now(UTC)
+    request = asked_of_submit(make_parser().parse_args([*line, "--pairs", "5"]), Settings.load())
+    assert request.name in {f"nightly-{now:%Y-%m-%d}" for now in (before, datetime.now(UTC))}
+    assert request.sampling.sample_seed == request.name
+    sampling = request.sampling.model_dump(exclude={"sample_seed"})
+    yesterdays = asked_of_submit(make_parser().parse_args([*line[:-1], "x", "--pairs", "5"]), Settings.load())
+    assert yesterdays.sampling.model_dump(exclude={"sample_seed"}) == sampling
