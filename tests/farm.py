@@ -11,7 +11,7 @@ import psutil
 
 from conftest import wait_until
 from medley import keys
-from medley.batches import list_outcomes, read_manifest, read_result
+from medley.batches import read_manifest, read_result
 from medley.cluster import Cluster
 from medley.jobs import Batch, Sampling, StyleTransferOptions
 from medley.records import JobId
@@ -19,6 +19,7 @@ from medley.results import Result
 from medley.settings import Settings
 from medley_producer.local import Owned, local_worker
 from medley_producer.submit import Request, submit
+from outcomes import list_outcomes
 
 LEASE_S = 5.0
 FINISHES_WITHIN_S = 90.0

@@ -11,7 +11,6 @@ from typing import NoReturn
 
 from rich.console import Console
 
-from medley import keys
 from medley.cluster import Cluster
 from medley.costs import Size
 from medley.errors import UsageError
@@ -56,7 +55,7 @@ def run(args: Namespace) -> int:
     state = out.absolute() / ".medley"
     with only_one(state), private_redis() as redis_url:
         storage_url = (state / "storage").as_uri()
-        # The grace is for a step and a checkpoint, with which the next run goes on, and the prompt must be back soon. No
+        # The grace is for a step and a checkpoint, with which the next run goes on; the prompt must be back soon. No
         # patience: a private Redis that is gone does not come back.
         ours = {"redis_url": redis_url, "storage_url": storage_url, "grace_s": 2.0, "patience_s": 0.0}
         local = settings.model_copy(update=ours)

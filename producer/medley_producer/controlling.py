@@ -1,7 +1,7 @@
 """The commands for a batch that exists: how far it is, what is decided about it, and its pictures."""
 
 from argparse import Namespace
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -12,6 +12,7 @@ from medley.errors import UsageError
 from medley.jobs import Batch
 from medley.removing import remove_batch, sweep
 from medley.settings import Settings
+from medley.storage.patient import PatientStorage
 from medley_producer.following import follow
 from medley_producer.layout import lay_out
 from medley_producer.requesting import batch_name
@@ -26,6 +27,9 @@ from medley_producer.telling import (
     told_if_interrupted,
 )
 
+PATIENCE_S = 10.0
+"""A storage that answered is asked again for so long: of the hundreds of requests of a large batch, one may fail."""
+
 
 def reached(settings: Settings) -> Cluster:
     """The cluster, both of whose services answer.
@@ -35,7 +39,7 @@ def reached(settings: Settings) -> Cluster:
     """
     cluster = Cluster.open(settings)
     cluster.check()
-    return cluster
+    return replace(cluster, storage=PatientStorage(cluster.storage, PATIENCE_S))
 
 
 def exit_code(status: BatchStatus) -> int:

@@ -52,9 +52,10 @@ def failure_lines(failure: Failure) -> Iterator[str]:
         yield f"  skipped {told}"
         return
     times = failure.get("attempts", 0)
-    attempts = f", attempt {times}" if times > 1 else ""
-    yield f"  {told} [{failure.get('kind', 'unknown')}; by {shown(str(failure.get('worker', 'nobody')))}{attempts}]"
-    yield from (f"      {shown(str(line))}" for line in failure.get("log") or ())
+    attempts = f", attempt {times}" if isinstance(times, int) and times > 1 else ""
+    kind, worker = (shown(str(failure.get(name, "unknown"))) for name in ("kind", "worker"))
+    yield f"  {told} [{kind}; by {worker}{attempts}]"
+    yield from (f"      {shown(str(line))}" for line in _list(failure.get("log")))
 
 
 def reason_line(failure: Failure) -> str:
@@ -62,14 +63,19 @@ def reason_line(failure: Failure) -> str:
     return named(str(failure.get("skipped") or _pair(failure)), str(failure.get("reason", "")))
 
 
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
+
+
 def named(name: str, reason: str) -> str:
     """A reason that begins with the name, as most do by themselves."""
+    reason = shown(reason)
     return reason if reason.startswith(shown(name)) else f"{shown(name)}: {reason}"
 
 
 def _pair(failure: Failure) -> str:
     if "content" in failure:
-        return f"{failure['content']} x {', '.join(map(str, failure.get('styles') or ()))}"
+        return f"{failure['content']} x {', '.join(map(str, _list(failure.get('styles'))))}"
     return str(failure.get("names") or failure.get("job"))
 
 

@@ -134,11 +134,15 @@ def _create(
         skipped=tuple(choice.skipped),
         created_at=datetime.now(UTC),
     )
-    with cluster.ledger.enqueuing(batch.name):
+    with cluster.ledger.enqueuing(batch.name) as go_on:
         if sooner := read_batch(storage, batch.name):
             return sooner
         # What another batch of this name left behind must not be taken for this one's.
         cluster.ledger.forget(batch.name)
+        for key in storage.list(keys.batch_folder(batch.name)):
+            if key != keys.manifest(batch.name, batch.manifest):
+                storage.delete(key)
+                go_on()
         if storage.put_new(keys.batch(batch.name), batch.json_bytes()):
             return batch
     return read_batch(storage, batch.name) or batch

@@ -16,6 +16,7 @@ from medley import keys
 from medley.cluster import Cluster
 from medley.jobs import ENGINE, Skipped, StyleTransfer
 from medley.media.images import shown
+from medley.queue import QUEUES
 from medley.records import BatchName
 from medley_producer.estimating import Estimate
 from medley_producer.failures import each_failure, failure_lines, named, reason_line
@@ -188,11 +189,16 @@ def _farm(cluster: Cluster) -> dict[str, Any]:
     painters = ledger.painters()
     served = {str(painter.engine) for painter in painters}
     foreign = ledger.foreign_queue_lengths().items()
+    ours = {QUEUES[kind]: length for kind, length in ledger.queue_lengths().items()}
+    unserved = {name: length for name, length in foreign if length and name.rpartition(".")[2] not in served}
+    unserved |= {
+        name: length for name, length in ours.items() if length and not any(name in p.queues for p in painters)
+    }
     return {
         "workers": [painter.model_dump() for painter in painters],
         "stopped": ledger.stopped(),
         "queues": ledger.queue_lengths(),
-        "unserved": {name: length for name, length in foreign if length and name.rpartition(".")[2] not in served},
+        "unserved": unserved,
         "unacknowledged": ledger.unacknowledged(),
         "set_aside": ledger.set_aside_messages(),
         "set_aside_newest": next(iter(ledger.aside(1)), None),
@@ -210,7 +216,7 @@ def _farm_lines(farm: dict[str, Any]) -> list[str]:
         lines.append(f"No worker of engine {ENGINE} is up." if farm["workers"] else "No worker is up.")
     lines += [f"worker {shown(name)} stopped: {shown(why)}" for name, why in farm["stopped"].items()]
     lines += [
-        f"queue {shown(name)} holds {count(length, 'message')} of another version, and none of its workers is up"
+        f"queue {shown(name)} holds {count(length, 'message')}, and no worker that is up serves it"
         for name, length in farm["unserved"].items()
     ]
     if newest := farm["set_aside_newest"]:

@@ -9,12 +9,11 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 
 from medley import keys
 from medley.cluster import Cluster
 from medley.errors import BatchBusy, ObjectMissing, UsageError
-from medley.jobs import Batch, QueueKind, StyleTransfer
+from medley.jobs import ENGINE, Batch, QueueKind, StyleTransfer
 from medley.ledger import WAITS_S
 from medley.ondisk import JobTable
 from medley.queue import PUBLISH_AT_ONCE, publish_finish, publish_paint
@@ -35,24 +34,15 @@ LINE_BYTES = 64 * 2**10
 _OUTCOME = re.compile(r"(?P<job>[0-9a-f]{32})\.(?P<status>done|failed)\.json")
 
 
-class Outcomes(NamedTuple):
-    """The jobs of a batch that have ended; one that is done is not among the failed."""
-
-    done: set[JobId]
-    failed: set[JobId]
-
-    @property
-    def all(self) -> set[JobId]:
-        """Done and failed together."""
-        return self.done | self.failed
-
-
 def read_batch(storage: Storage, name: BatchName) -> Batch | None:
     """What was asked for under this name, or None if there is no such batch."""
     try:
-        return Batch.from_json(storage.get(keys.batch(name), BATCH_BYTES))
+        batch = Batch.from_json(storage.get(keys.batch(name), BATCH_BYTES))
     except ObjectMissing:
         return None
+    if batch.name != name:
+        raise UsageError(f"{keys.batch(name)} is of batch {batch.name!r}: it was copied there. Remove it.")
+    return batch
 
 
 def write_manifest(path: Path, jobs: Iterable[StyleTransfer]) -> tuple[Digest, int, int]:
@@ -115,15 +105,22 @@ def read_outcome(storage: Storage, batch: BatchName, job: JobId, status: Status)
         ObjectMissing: there is none.
         UsageError: another version wrote it.
     """
-    return Outcome.from_json(storage.get(keys.outcome(batch, job, status), RECORD_BYTES))
+    key = keys.outcome(batch, job, status)
+    outcome = Outcome.from_json(storage.get(key, RECORD_BYTES))
+    if (outcome.batch, outcome.job, outcome.status) != (batch, job, status):
+        raise UsageError(f"{key} is of job {outcome.job} of {outcome.batch!r}: it was copied there. Remove it.")
+    return outcome
 
 
 def read_result(storage: Storage, job: JobId) -> Result | None:
     """The commit of a job, or None if nobody has painted it."""
     try:
-        return Result.from_json(storage.get(keys.result(job), RECORD_BYTES))
+        result = Result.from_json(storage.get(keys.result(job), RECORD_BYTES))
     except ObjectMissing:
         return None
+    if result.job_id != job:
+        raise UsageError(f"{keys.result(job)} is of job {result.job_id}: it was copied there. Remove it.")
+    return result
 
 
 def read_finished(storage: Storage, name: BatchName) -> Finished | None:
@@ -148,14 +145,6 @@ def each_outcome(storage: Storage, name: BatchName) -> Iterator[tuple[JobId, Sta
             yield job, "failed"
 
 
-def list_outcomes(storage: Storage, name: BatchName) -> Outcomes:
-    """Which jobs have ended, in memory, by one LIST."""
-    outcomes = Outcomes(set(), set())
-    for job, status in each_outcome(storage, name):
-        (outcomes.done if status == "done" else outcomes.failed).add(job)
-    return outcomes
-
-
 def recount(cluster: Cluster, batch: Batch, waits_s: float = 0.0) -> bool:
     """Have the ledger know how many of a batch's jobs have ended, by one LIST; false if someone else enqueues it."""
     try:
@@ -164,6 +153,19 @@ def recount(cluster: Cluster, batch: Batch, waits_s: float = 0.0) -> bool:
     except BatchBusy:
         return False
     return True
+
+
+def require_engine(batch: Batch) -> None:
+    """See that our workers paint a batch as was asked for.
+
+    Raises:
+        UsageError: they do not; its jobs' ids are those of another engine.
+    """
+    if batch.engine != ENGINE:
+        raise UsageError(
+            f"Batch {batch.name!r} is of engine {batch.engine}, and this is engine {ENGINE}, which would paint other "
+            "pictures. Use the version that submitted it."
+        )
 
 
 def enqueue_missing(
@@ -176,24 +178,37 @@ def enqueue_missing(
 
     Raises:
         BatchBusy: another one enqueues it for longer than ``waits_s``.
+        UsageError: it is of another version, or its manifest cannot be used.
     """
-    ledger, enqueued = cluster.ledger, 0
-    with ledger.enqueuing(batch.name, waits_s) as go_on:
-        ledger.recount(batch.name, each_outcome(cluster.storage, batch.name), go_on)
-        if ledger.counts(batch.name).ended < batch.jobs:
-            # Painters that were at work when Redis lost everything have reported again, and will write their outcomes.
-            at_work = ledger.painting(batch.name, within_s=cluster.settings.lease_s).keys()
-            lines = read_manifest(cluster.storage, batch)
-            while chunk := {job.id: job for job in islice(lines, PUBLISH_AT_ONCE)}:
-                known = at_work | ledger.which_known(batch.name, list(chunk))
-                wanted = [job for job in chunk.values() if job.id not in known]
-                publish_paint(cluster.app, cluster.settings, queue, batch.name, wanted)
-                # Noted after the publish: a note without a message would lose the job for a while, a message without a
-                # note repeats it at most.
-                ledger.add_enqueued(batch.name, [job.id for job in wanted])
-                enqueued += len(wanted)
-                told("enqueuing", enqueued, batch.jobs)
-                go_on()
-    if ledger.counts(batch.name).ended >= batch.jobs and not cluster.storage.exists(keys.finished(batch.name)):
+    require_engine(batch)
+    with cluster.ledger.enqueuing(batch.name, waits_s) as go_on:
+        cluster.ledger.recount(batch.name, each_outcome(cluster.storage, batch.name), go_on)
+    if cluster.ledger.counts(batch.name).ended < batch.jobs:
+        return _enqueue(cluster, batch, queue, waits_s, told)
+    if not cluster.storage.exists(keys.finished(batch.name)):
         publish_finish(cluster.app, cluster.settings, batch.name)
+    return 0
+
+
+def _enqueue(cluster: Cluster, batch: Batch, queue: QueueKind, waits_s: float, told: Told) -> int:
+    """Enqueue those jobs of the manifest of which the ledger knows nothing."""
+    ledger, enqueued = cluster.ledger, 0
+    lines = read_manifest(cluster.storage, batch)
+    # The first are read before the batch is held, as the whole manifest is fetched for them.
+    chunk = list(islice(lines, PUBLISH_AT_ONCE))
+    with ledger.enqueuing(batch.name, waits_s) as go_on:
+        # Painters that were at work when Redis lost everything have reported again, and will write their outcomes.
+        at_work = ledger.painting(batch.name, within_s=cluster.settings.lease_s).keys()
+        while chunk:
+            jobs = {job.id: job for job in chunk}  # lines may share one
+            known = at_work | ledger.which_known(batch.name, list(jobs))
+            wanted = [job for job in jobs.values() if job.id not in known]
+            publish_paint(cluster.app, cluster.settings, queue, batch.name, wanted)
+            # Noted after the publish: a note without a message would lose the job for a while, a message without a
+            # note repeats it at most.
+            ledger.add_enqueued(batch.name, [job.id for job in wanted], queue)
+            enqueued += len(wanted)
+            told("enqueuing", enqueued, batch.jobs)
+            go_on()
+            chunk = list(islice(lines, PUBLISH_AT_ONCE))
     return enqueued

@@ -50,6 +50,7 @@ def connect(settings: Settings) -> redis.Redis:
             health_check_interval=25,  # s; a connection that idled longer is tried before use
             retry=Retry(ConstantBackoff(_RETRY_AFTER_S), _RETRIES, supported_errors=(redis.ConnectionError,)),
             decode_responses=True,
+            encoding_errors="replace",  # strangers' texts stand in queues, too
             **keepalive,
         )
     except ValueError:  # which may quote what it took for the port, and was a part of the password

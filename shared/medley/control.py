@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from itertools import islice
 
 from medley import keys
-from medley.batches import each_outcome, enqueue_missing, read_outcome
+from medley.batches import each_outcome, enqueue_missing, read_outcome, require_engine
 from medley.cluster import Cluster
 from medley.errors import BatchStopped, ObjectMissing, ServiceRefused, ServiceUnreachable, UsageError
 from medley.jobs import Batch
@@ -37,6 +37,12 @@ def read_control(storage: Storage, batch: BatchName) -> ControlState:
         return Control.from_json(storage.get(keys.control(batch), MOST_BYTES)).state
     except ObjectMissing:
         return "running"
+
+
+def control_now(storage: Storage, batch: BatchName) -> ControlState:
+    """What a painter is to do about a batch; one that was removed is cancelled."""
+    state = read_control(storage, batch)
+    return state if state != "running" or storage.exists(keys.batch(batch)) else "cancelled"
 
 
 def require_running(storage: Storage, batch: BatchName) -> None:
@@ -70,17 +76,21 @@ def cancel(cluster: Cluster, batch: Batch) -> None:
     _require_unfinished(cluster.storage, batch)
     _decide(cluster, batch.name, "cancelled")
     cluster.storage.delete(keys.open_batch(batch.name))
+    if read_control(cluster.storage, batch.name) == "running":  # somebody resumes it at the same moment
+        cluster.storage.put(keys.open_batch(batch.name), b"")
 
 
 def resume(cluster: Cluster, batch: Batch) -> int:
     """Go on with a batch that was paused or cancelled; returns how many jobs were enqueued.
 
     Raises:
-        UsageError: it has ended.
+        UsageError: it has ended, or is of another version.
     """
+    require_engine(batch)
     _require_unfinished(cluster.storage, batch)
     cluster.storage.put(keys.open_batch(batch.name), b"")
     _decide(cluster, batch.name, "running")
+    cluster.storage.put(keys.open_batch(batch.name), b"")  # again, as who cancels it at the same moment removes it
     return enqueue_missing(cluster, batch, batch.queue)
 
 
@@ -89,11 +99,14 @@ def retry(cluster: Cluster, batch: Batch, kinds: Collection[str] = ()) -> int:
 
     Raises:
         BatchStopped: the batch is paused or cancelled.
+        UsageError: it is of another version.
     """
     storage, ledger = cluster.storage, cluster.ledger
+    require_engine(batch)
     require_running(storage, batch.name)
     again = 0
     with ledger.enqueuing(batch.name) as go_on:
+        was_open = storage.exists(keys.open_batch(batch.name))
         # In this order: whoever looks in between finds a batch that is open and lacks something.
         storage.put(keys.open_batch(batch.name), b"")
         for job in _failed(storage, batch, kinds):
@@ -106,7 +119,7 @@ def retry(cluster: Cluster, batch: Batch, kinds: Collection[str] = ()) -> int:
             go_on()
     if again:
         enqueue_missing(cluster, batch, batch.queue)
-    elif storage.exists(keys.finished(batch.name)):
+    elif not was_open:
         storage.delete(keys.open_batch(batch.name))
     return again
 

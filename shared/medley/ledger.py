@@ -7,6 +7,7 @@ A job of a batch is in one of the sets ``enqueued``, ``done`` and ``failed``, or
 whether a batch lacks anything.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -17,6 +18,7 @@ from pydantic import NonNegativeFloat, NonNegativeInt
 from redis.exceptions import LockNotOwnedError
 
 from medley.errors import BatchBusy
+from medley.jobs import QueueKind
 from medley.records import BatchName, JobId, Record
 from medley.results import ControlState, Status
 from medley.roster import Painter, Roster
@@ -31,6 +33,9 @@ WAITS_S = ENQUEUING_S + 5.0
 
 KEPT_S = 30 * 24 * 3600
 """A batch's keys outlive its last change by a month, longer than any batch waits for a worker."""
+
+CONTROL_KEPT_S = 30.0
+"""Then painters look into storage again, so that what Redis was told wrongly, or not told, holds no longer."""
 
 NOTED_AT_ONCE = 1_000
 """Jobs in one round trip: a page of a LIST."""
@@ -50,18 +55,19 @@ end
 """A script, as a painter may be done with a job before it is noted that its message is out."""
 
 _NOTE_OUTCOMES = """
+local new = 0
 for i = 1, #ARGV, 2 do
     local job, status = ARGV[i], ARGV[i + 1]
     redis.call('srem', KEYS[1], job)
     redis.call('hdel', KEYS[4], job)
     if status == 'done' then
-        redis.call('sadd', KEYS[2], job)
+        new = new + redis.call('sadd', KEYS[2], job)
         redis.call('srem', KEYS[3], job)
     elseif redis.call('sismember', KEYS[2], job) == 0 then
-        redis.call('sadd', KEYS[3], job)
+        new = new + redis.call('sadd', KEYS[3], job)
     end
 end
-return redis.call('scard', KEYS[2]) + redis.call('scard', KEYS[3])
+return new > 0 and redis.call('scard', KEYS[2]) + redis.call('scard', KEYS[3]) or 0
 """
 """A script, as done wins over failed whoever is sooner."""
 
@@ -145,20 +151,21 @@ class Ledger(Roster):
     # Control
 
     def set_control(self, batch: BatchName, state: ControlState) -> None:
-        """Tell those that are painting what was decided about their batch."""
+        """Tell those that are painting what was decided about their batch, for :data:`CONTROL_KEPT_S`."""
         with self._client() as client:
-            client.set(_key(batch, "control"), state, ex=KEPT_S)
+            client.set(_key(batch, "control"), state, px=int(CONTROL_KEPT_S * 1000))
 
     # Enqueued
 
-    def add_enqueued(self, batch: BatchName, jobs: Sequence[JobId]) -> None:
-        """Note that messages for these jobs are out, but for those that have ended already."""
+    def add_enqueued(self, batch: BatchName, jobs: Sequence[JobId], queue: QueueKind) -> None:
+        """Note that messages for these jobs are out in a queue, but for those that have ended already."""
         if not jobs:
             return
         with self._client() as client, client.pipeline() as pipe:
             pipe.eval(_NOTE_ENQUEUED, 3, *self._sets(batch), *jobs)
             pipe.expire(_key(batch, "enqueued"), KEPT_S)
-            pipe.set(_key(batch, "published"), str(time.time()), ex=KEPT_S)
+            pipe.hset(_key(batch, "published"), queue, str(time.time()))
+            pipe.expire(_key(batch, "published"), KEPT_S)
             pipe.delete(_key(batch, "silent"))
             pipe.execute()
 
@@ -178,15 +185,16 @@ class Ledger(Roster):
     def silent_s(self, batch: BatchName) -> float:
         """For how long no message of a batch has waited or been held, as seen whenever this is asked; 0 if one does.
 
-        Queues are served in the order of publishing, so messages that are older than all that waits were delivered.
+        Queues are served in the order of publishing, so messages that are older than all that waits were delivered. One
+        that was given back since may wait behind younger ones; taken for lost, it goes out twice, which harms nobody.
         """
         waiting_since, now = self.waiting_since(), time.time()
         held = batch in self.held_batches()
         with self._client() as client:
-            published = float(client.get(_key(batch, "published")) or 0.0)
+            published = client.hgetall(_key(batch, "published"))
             # Two producers' clocks are compared, each of which may be so far off.
-            waits = waiting_since is not None and waiting_since <= published + 2 * self._settings.clock_skew_s
-            if waits or held:
+            until = {str(queue): float(at) + 2 * self._settings.clock_skew_s for queue, at in published.items()}
+            if held or any(waiting_since.get(queue, math.inf) <= at for queue, at in until.items()):
                 client.delete(_key(batch, "silent"))
                 return 0.0
             client.set(_key(batch, "silent"), str(now), nx=True, ex=KEPT_S)
@@ -256,6 +264,11 @@ class Ledger(Roster):
         """Count that a message could not be dealt with at all; returns how many times that makes."""
         return self._count("medley:trouble", message)
 
+    def forget_trouble(self, message: str) -> None:
+        """Begin to count anew."""
+        with self._client() as client:
+            client.hdel("medley:trouble", message)
+
     # Painting
 
     def report(self, batch: BatchName, job: JobId, progress: Progress) -> ControlState | None:
@@ -279,7 +292,10 @@ class Ledger(Roster):
     # Outcomes
 
     def record_outcome(self, batch: BatchName, job: JobId, status: Status) -> int:
-        """Note an outcome that stands in storage; returns how many the batch has now. Done wins over failed."""
+        """Note an outcome that stands in storage; returns how many the batch has now, or 0 if this one was known.
+
+        Done wins over failed.
+        """
         return self._note_outcomes(batch, [(job, status)])
 
     def recount(self, batch: BatchName, outcomes: Iterable[tuple[JobId, Status]], go_on: Callable[[], None]) -> None:
@@ -291,7 +307,7 @@ class Ledger(Roster):
             self._note_outcomes(batch, some)
             go_on()
         with self._client() as client:
-            client.set(_key(batch, "counted"), "1", ex=KEPT_S)
+            client.set(_key(batch, "counted"), self._run(), ex=KEPT_S)
 
     def counts(self, batch: BatchName) -> Counts:
         """How many jobs of a batch have ended, and how many have a message out, as far as this ledger knows."""
@@ -299,9 +315,11 @@ class Ledger(Roster):
         with self._client() as client, client.pipeline(transaction=False) as pipe:
             for key in (done, failed, enqueued):
                 pipe.scard(key)
-            pipe.exists(_key(batch, "counted"))
-            replies = [int(reply) for reply in pipe.execute()]
-        return Counts(replies[0], replies[1], replies[2], counted=bool(replies[3]))
+            pipe.get(_key(batch, "counted"))
+            done_count, failed_count, enqueued_count, counted = pipe.execute()
+        # A Redis that was started anew may be back with what it had kept some time before.
+        is_counted = counted is not None and counted == self._run()
+        return Counts(int(done_count), int(failed_count), int(enqueued_count), is_counted)
 
     def _note_outcomes(self, batch: BatchName, outcomes: Sequence[tuple[JobId, Status]]) -> int:
         enqueued, done, failed = self._sets(batch)

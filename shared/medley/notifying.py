@@ -132,6 +132,12 @@ def notify(storage: Storage, settings: Settings, finished: Finished, advance: Ca
     return True
 
 
+def is_put_off(storage: Storage, batch: BatchName) -> bool:
+    """Whether somebody is to be told of the end of a batch, but not yet again."""
+    notice = _read(storage, batch)
+    return notice is not None and time.time() < notice.not_before
+
+
 def _read(storage: Storage, batch: BatchName) -> Notice | None:
     """Who asked; nobody, where the record cannot be read, which no later try would mend."""
     try:

@@ -11,8 +11,10 @@ from medley.batches import enqueue_missing, read_batch
 from medley.cluster import Cluster
 from medley.control import read_control
 from medley.ending import ending_claim
-from medley.errors import BatchBusy, UsageError
-from medley.jobs import Batch
+from medley.errors import BatchBusy, StorageRefused, StorageUnreachable, UsageError
+from medley.jobs import ENGINE, Batch
+from medley.media.images import shown
+from medley.notifying import is_put_off
 from medley.queue import publish_finish
 from medley.records import BatchName
 
@@ -32,8 +34,8 @@ def reconcile_all(cluster: Cluster) -> None:
                 log.info("Batch %s lacked %d jobs that nobody had: enqueued.", name, enqueued)
         except BatchBusy:
             continue  # who enqueues it looks after it
-        except UsageError as error:
-            log.warning("Batch %s cannot be looked after: %s", name, error)
+        except (UsageError, StorageRefused, StorageUnreachable) as error:
+            log.warning("Batch %s cannot be looked after: %s", shown(name), error)
 
 
 def reconcile(cluster: Cluster, name: BatchName) -> int:
@@ -47,8 +49,8 @@ def reconcile(cluster: Cluster, name: BatchName) -> int:
         ServiceUnreachable, ServiceRefused: Redis or storage does not serve us.
     """
     batch = read_batch(cluster.storage, name)
-    if batch is None or read_control(cluster.storage, name) != "running":
-        return 0  # it is being submitted, or was given up; or stopped by people
+    if batch is None or batch.engine != ENGINE or read_control(cluster.storage, name) != "running":
+        return 0  # it is being submitted, or was given up; other workers' care; or stopped by people
     if cluster.ledger.age_s() < cluster.settings.lease_s or _lacks_nothing(cluster, batch):
         return 0
     return enqueue_missing(cluster, batch, batch.queue, waits_s=0.0)
@@ -60,7 +62,7 @@ def _lacks_nothing(cluster: Cluster, batch: Batch) -> bool:
     if not counts.counted:
         return False
     if counts.ended >= batch.jobs:
-        if not cluster.ledger.queue_lengths()["finish"] and not cluster.ledger.is_claimed(ending_claim(batch.name)):
+        if not _ends_anyway(cluster, batch):
             publish_finish(cluster.app, cluster.settings, batch.name)
         return True
     if not counts.enqueued:
@@ -73,3 +75,10 @@ def _lacks_nothing(cluster: Cluster, batch: Batch) -> bool:
     )
     cluster.ledger.drop_enqueued(batch.name)
     return False
+
+
+def _ends_anyway(cluster: Cluster, batch: Batch) -> bool:
+    """Whether someone is about the end of a batch, or it has ended, and it is not time yet to tell of it again."""
+    if cluster.ledger.queue_lengths()["finish"] or cluster.ledger.is_claimed(ending_claim(batch.name)):
+        return True
+    return is_put_off(cluster.storage, batch.name) and cluster.storage.exists(keys.finished(batch.name))

@@ -4,6 +4,7 @@ import json
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic_core import from_json
 
 from medley.errors import UsageError
 
@@ -37,9 +38,12 @@ class Record(BaseModel):
             UsageError: this is not such a record; the message names the first field that is wrong.
         """
         try:
-            return cls.model_validate_json(data)
+            # Not model_validate_json, which copies the whole for each field that is missing.
+            return cls.model_validate(from_json(data))
         except ValidationError as error:
             raise UsageError(f"Not a valid {cls.__name__}: {first_problem(error)}.") from error
+        except ValueError as error:
+            raise UsageError(f"Not a valid {cls.__name__}: the whole: Invalid JSON: {error}.") from error
 
 
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
@@ -52,6 +56,6 @@ def canonical_json(value: Any) -> bytes:
 
 def first_problem(error: ValidationError) -> str:
     """The first complaint of a validation, as ``field: what is wrong``."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"]) or "the whole"
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"]).encode("unicode_escape").decode() or "the whole"
     return f"{where}: {first['msg'].removeprefix('Value error, ')}"

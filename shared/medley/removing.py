@@ -16,6 +16,7 @@ from medley import keys
 from medley.batches import read_batch, read_manifest, read_result
 from medley.cluster import Cluster
 from medley.control import cancel, read_control
+from medley.ending import ending_claim
 from medley.errors import BatchBusy, ObjectMissing, UsageError
 from medley.jobs import Batch, Picture
 from medley.ondisk import JobTable
@@ -62,7 +63,7 @@ def remove_batch(cluster: Cluster, name: BatchName, *, force: bool = False, told
         if batch and not storage.exists(keys.finished(name)):
             cancel(cluster, batch)
         _await_painters(cluster, name, go_on, told)
-        # The record first: without it nothing more is written of this batch.
+        # The record first: without it nothing more is delivered of this batch.
         deleted = int(storage.exists(keys.batch(name)))
         storage.delete(keys.batch(name))
         own = storage.list(keys.batch_folder(name))
@@ -73,6 +74,7 @@ def remove_batch(cluster: Cluster, name: BatchName, *, force: bool = False, told
             go_on()
         storage.delete(keys.open_batch(name))
         cluster.ledger.forget(name)
+        cluster.ledger.set_control(name, "cancelled")  # for a painter that has not reported yet
     return deleted
 
 
@@ -106,7 +108,9 @@ def _await_painters(cluster: Cluster, name: BatchName, go_on: Callable[[], None]
     seconds. Twice as long is time for both.
     """
     deadline = time.monotonic() + 2 * cluster.settings.lease_s
-    while painting := cluster.ledger.painting(name, within_s=cluster.settings.lease_s):
+    while (painting := cluster.ledger.painting(name, within_s=cluster.settings.lease_s)) or cluster.ledger.is_claimed(
+        ending_claim(name)
+    ):
         if time.monotonic() > deadline:
             workers = ", ".join(sorted({progress.worker for progress in painting.values()}))
             raise BatchBusy(f"Batch {name!r} is cancelled, but still painted by {workers}. Stop that, and try again.")

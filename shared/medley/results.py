@@ -1,12 +1,13 @@
 """What is kept of how jobs and batches ended."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import AfterValidator, FailFast, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, StringConstraints
 
 from medley.jobs import Picture, Style, StyleTransferOptions, Weights
 from medley.records import BatchName, Digest, JobId, Record
+from medley.storage.contract import checked
 
 Status = Literal["done", "failed"]
 """How a job of a batch ended; if both stand, done wins."""
@@ -16,10 +17,13 @@ ControlState = Literal["running", "paused", "cancelled"]
 """What people can decide about a batch."""
 
 
+_FileName = Annotated[str, StringConstraints(pattern=r"^(frames/)?[A-Za-z0-9_-]+\.[a-z0-9]+$")]
+
+
 class StoredFile(Record):
     """A file in storage."""
 
-    key: str
+    key: Annotated[str, AfterValidator(checked)]
     sha256: Digest
     bytes: NonNegativeInt
 
@@ -49,12 +53,12 @@ class Result(Record):
     weights: Weights
     size: tuple[PositiveInt, PositiveInt] = Field(description="width, height")
     steps: NonNegativeInt
-    losses: tuple[tuple[NonNegativeInt, NonNegativeFloat], ...]
+    losses: Annotated[tuple[tuple[NonNegativeInt, NonNegativeFloat], ...], FailFast()]
     loss: NonNegativeFloat
     content_loss: NonNegativeFloat
     png_loss: NonNegativeFloat
     frames: tuple[NonNegativeInt, ...]
-    files: dict[str, StoredFile]
+    files: Annotated[dict[_FileName, StoredFile], FailFast()]
     seconds: Seconds
     device: str
     precision: str

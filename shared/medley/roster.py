@@ -11,9 +11,9 @@ import redis
 from pydantic import ConfigDict, NonNegativeFloat, NonNegativeInt
 
 from medley.broker import broker_errors, connect
-from medley.errors import UsageError
+from medley.errors import RedisRefused, UsageError
 from medley.jobs import QueueKind
-from medley.messages import SET_ASIDE
+from medley.messages import SET_ASIDE, SetAside, set_aside
 from medley.queue import QUEUES, UNACKED, UNACKED_INDEX
 from medley.records import BatchName, JobId, Record
 from medley.settings import Settings
@@ -28,7 +28,8 @@ DAY_S = 24 * 3600
 class Painter(Record):
     """One painting process. ``model_loads`` counts how often it has read the weights: once, if all is well.
 
-    ``pixel_steps_s`` is its speed in its last job, in steps a second times pixels of the result.
+    ``pixel_steps_s`` is its speed in its last job, in steps a second times pixels of the result. ``queues`` are the
+    names of those that it serves.
     """
 
     model_config = ConfigDict(extra="ignore")  # a worker of a later version may say more of itself
@@ -36,6 +37,7 @@ class Painter(Record):
     name: str
     version: str = "unknown"
     engine: int = 0
+    queues: tuple[str, ...] = ()
     device: str
     pixel_steps_s: NonNegativeFloat | None = None
     model_loads: NonNegativeInt
@@ -65,10 +67,10 @@ class Roster:
             seconds, microseconds = client.time()
             return time.time() - (seconds + microseconds / 1e6)
 
-    def server(self) -> dict[str, str | int | float]:
+    def server(self, section: str | None = None) -> dict[str, str | int | float]:
         """What Redis says of itself (INFO): ``redis_version``, ``maxmemory_policy``, ``aof_enabled`` and more."""
         with self._client() as client:
-            return dict(client.info())
+            return dict(client.info(section))
 
     def claim(self, what: str, for_s: float) -> bool:
         """Be the only one to do something for so many seconds; false if another one is."""
@@ -184,17 +186,24 @@ class Roster:
             client.zadd(UNACKED_INDEX, {delivery_tag: time.time()}, xx=True)
             return client.zscore(UNACKED_INDEX, delivery_tag) is not None
 
-    def waiting_since(self) -> float | None:
-        """When the longest waiting messages of our queues were published (Unix time); None if none waits.
+    def _run(self) -> str:
+        """What is another one after each start of this Redis; always the same where it gives no right to ask."""
+        try:
+            return str(self.server("server").get("run_id", ""))
+        except RedisRefused:
+            return "unknown"
 
-        Queues are lists that are served from their tail, so one look at each tells; a message that was given back
-        stands there again with its own time.
+    def waiting_since(self) -> dict[str, float]:
+        """When the longest waiting message of each of our queues, if one waits, was published (Unix time).
+
+        Queues are lists that are served from their tail, so one look at each tells; but for messages that were given
+        back, which stand behind younger ones.
         """
         with self._client() as client, client.pipeline(transaction=False) as pipe:
             for name in QUEUES.values():
                 pipe.lindex(name, -1)
-            waiting = [text for text in pipe.execute() if text]
-        return min((_published_at(text) for text in waiting), default=None)
+            heads = dict(zip(QUEUES, pipe.execute(), strict=True))
+        return {kind: _published_at(str(text)) for kind, text in heads.items() if text is not None}
 
     def held_batches(self) -> set[BatchName]:
         """The batches of which workers hold messages."""
@@ -202,6 +211,11 @@ class Roster:
             return {name for text in client.hvals(UNACKED) if (name := _batch_of(str(text)))}
 
     # Messages set aside
+
+    def set_aside(self, queue: str, reason: str, message: bytes | str) -> None:
+        """Keep a message that is not run."""
+        with self._client() as client:
+            set_aside(client, queue, reason, message)
 
     def set_aside_messages(self) -> int:
         """How many messages were set aside."""
@@ -211,19 +225,25 @@ class Roster:
     def aside(self, limit: int) -> list[dict[str, Any]]:
         """The newest messages that were set aside, each with when, from which queue, and why."""
         with self._client() as client:
-            return [json.loads(text) for text in client.lrange(SET_ASIDE, 0, limit - 1)]
+            texts = client.lrange(SET_ASIDE, 0, limit - 1)
+        records = []
+        for text in texts:
+            with suppress(UsageError):
+                records.append(SetAside.from_json(text).model_dump())
+        return records
 
 
 def _published_at(text: str) -> float:
     """A waiting message's time of publishing; for ever ago if it does not say, so that nothing is taken for lost."""
-    with suppress(ValueError, KeyError, TypeError):
-        return float(json.loads(text)["headers"]["at"])
+    with suppress(ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError):
+        at = float(json.loads(text)["headers"]["at"])
+        return at if 0 <= at <= time.time() else 0.0
     return 0.0
 
 
 def _batch_of(text: str) -> BatchName | None:
     """The batch of a message that a worker holds, as kombu keeps it: ``[message, exchange, routing key]``."""
-    with suppress(ValueError, KeyError, TypeError, IndexError, UsageError):
+    with suppress(ValueError, KeyError, TypeError, IndexError, RecursionError):
         body = json.loads(base64.b64decode(json.loads(text)[0]["body"]))
         return str(body[0][0])
     return None

@@ -33,7 +33,24 @@ class _Client(redis.Redis):
 
 
 class QoS(kombu_redis.QoS):
-    """Deliveries that are not acknowledged yet; what is kept of one and cannot be put back is set aside."""
+    """Deliveries that are not acknowledged yet; what is kept of one and cannot be put back is set aside.
+
+    ``front`` are the tags of those that go to the front of their queue when they are given back; kombu puts them behind
+    all the others, where a painting that was begun would wait for a whole batch.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.front: set[str] = set()
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        """End a delivery; with ``requeue``, its message goes back."""
+        if requeue and delivery_tag in self.front:
+            self.front.remove(delivery_tag)
+            self.restore_by_tag(delivery_tag)
+            super(kombu_redis.QoS, self).ack(delivery_tag)  # as kombu's reject does; an idle worker may have it by now
+        else:
+            super().reject(delivery_tag, requeue)
 
     def restore_by_tag(self, tag: bytes | str, client: redis.Redis | None = None, leftmost: bool = False) -> None:
         """Put a delivery back into its queue."""

@@ -195,7 +195,7 @@ def test_status_names_what_nobody_serves_what_was_set_aside_and_who_stopped(
     set_aside(client, QUEUES["bulk"], "It is \x1b[2J no message.", b"{")
     cluster.ledger.note_stopped("host#1", "3 jobs failed here that others painted.")
     said = medley("status").out
-    assert f"queue bulk.{ENGINE + 1} holds 2 messages of another version" in said
+    assert f"queue bulk.{ENGINE + 1} holds 2 messages, and no worker that is up serves it" in said
     assert "1 message set aside" in said
     assert "no message." in said
     assert "\x1b" not in said

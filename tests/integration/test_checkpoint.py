@@ -1,16 +1,23 @@
 """A painting that was stopped is gone on with, by another attempt, with the real network and storage in a folder."""
 
 import hashlib
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from conftest import wait_until
+from farm import open_farm
+from medley import keys
+from medley.batches import read_manifest
 from medley.errors import StorageRefused
 from medley.results import Result
+from medley_workers.painting import paint_job
 from medley_workers.transfer import Step
-from studio import Easel, token
+from studio import LAYERS, Easel, open_studio, token
+
+TAKEN_OVER_WITHIN_S = 60.0
 
 AS_GOOD = 1.02
 """How much higher the loss may end than that of a painting that nobody stopped."""
@@ -194,3 +201,28 @@ def test_a_twin_may_go_on_with_the_checkpoint_of_one_that_is_at_work(tmp_path: P
     assert easel.checkpoint not in easel.files()
     for file in result.files.values():
         assert hashlib.sha256(easel.storage.get(file.key)).hexdigest() == file.sha256
+
+
+def test_another_worker_goes_on_where_one_was_told_to_stop(tmp_path: Path, redis_url: str, dataset: Path) -> None:
+    with open_farm(tmp_path, redis_url, (tmp_path / "storage").as_uri(), grace_s=20.0) as farm:
+        stopped = farm.start_worker()
+        batch = farm.submit("long", dataset, pairs=1, num_steps=1_200, frame_every=400, **LAYERS)
+
+        def step() -> int:
+            return max((report.step for report in farm.cluster.ledger.painting(batch.name, 60).values()), default=0)
+
+        wait_until(lambda: step() > 100, 60, f"the first steps; {farm.told()}")
+        stopped.parent.terminate()
+        told_at, reached = time.monotonic(), step()
+        farm.start_worker()
+        wait_until(lambda: "is gone on with at step" in farm.told(), TAKEN_OVER_WITHIN_S, f"another; {farm.told()}")
+        print(f"gone on with {time.monotonic() - told_at:.1f} s after SIGTERM, by a worker that started then")
+        (result,) = farm.await_end(batch).values()
+        (job,) = read_manifest(farm.cluster.storage, batch)
+        farm.cluster.storage.delete(keys.result(job.id))
+        undisturbed = paint_job(job, batch, open_studio(tmp_path / "storage"), lambda *_: None)
+    assert len(result.resumed_at) == 1
+    assert result.resumed_at[0] >= reached
+    assert result.frames == (0, 400, 800, 1_200)
+    print(f"stopped at step {result.resumed_at[0]}: loss {result.loss / undisturbed.loss - 1:+.2%}")
+    assert result.loss < undisturbed.loss * AS_GOOD

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from medley import keys
-from medley.batches import list_outcomes, read_manifest, read_outcome, write_outcome
+from medley.batches import read_manifest, read_outcome, write_outcome
 from medley.cluster import Cluster
 from medley.control import cancel, pause, resume
 from medley.ending import finish_batch
@@ -23,17 +23,20 @@ from medley.errors import (
     ServiceUnreachable,
     StorageRefused,
     StorageUnreachable,
+    UsageError,
     WeightsError,
 )
 from medley.jobs import Batch, Sampling, StyleTransfer, StyleTransferOptions
 from medley.ledger import Painter as Greeting
 from medley.ledger import Progress
+from medley.reconciling import reconcile
+from medley.removing import remove_batch
 from medley.results import Result, Seconds
 from medley.settings import Settings
 from medley_producer.submit import Request, submit
 from medley_workers.delivery import Desk, deliver
 from medley_workers.suspicion import why_stop
-from outcomes import an_outcome
+from outcomes import an_outcome, list_outcomes
 
 
 @pytest.fixture
@@ -323,11 +326,54 @@ def test_a_name_used_again_owes_nothing_to_the_batch_before(cluster: Cluster, ba
     assert submit(cluster, request, "bulk", lambda *_: None).enqueued == 2
 
 
+def test_what_a_removed_batch_left_is_not_taken_for_the_next_ones(cluster: Cluster, batch: Batch) -> None:
+    for line in read_manifest(cluster.storage, batch):
+        write_outcome(cluster.storage, an_outcome(batch, line))
+    assert finish_batch(cluster, batch.name, lambda: None)
+    cluster.storage.delete(keys.batch(batch.name))  # a removal that was cut short
+    options = batch.options.model_copy(update={"num_steps": 7})
+    again = submit(cluster, Request(batch.name, batch.sampling, options), "bulk", lambda *_: None)
+    assert again.enqueued == 2
+    assert list_outcomes(cluster.storage, batch.name).all == set()
+    assert not cluster.storage.exists(keys.finished(batch.name))
+
+
+def test_a_painter_whose_batch_is_removed_meanwhile_leaves_nothing_of_it(
+    cluster: Cluster, batch: Batch, job: StyleTransfer
+) -> None:
+    painter = Painter(cluster)
+
+    def paint(job: StyleTransfer, of: Batch) -> Result:
+        remove_batch(cluster, batch.name, force=True)
+        return painter(job, of)
+
+    deliver(replace(painter.desk, paint=paint), batch.name, job)
+    assert painter.paintings == 1
+    assert list(cluster.storage.list(keys.batch_folder(batch.name))) == []
+
+
+def test_a_record_that_cannot_be_read_costs_its_messages_only(
+    cluster: Cluster, batch: Batch, job: StyleTransfer
+) -> None:
+    cluster.storage.put(keys.control(batch.name), b"{")
+    painter = Painter(cluster)
+    deliver(painter.desk, batch.name, job)
+    assert painter.paintings == 0
+    assert cluster.ledger.counts(batch.name).enqueued == 1
+
+
+def test_a_batch_of_another_engine_is_left_to_its_own_workers(cluster: Cluster, batch: Batch) -> None:
+    older = batch.model_copy(update={"engine": batch.engine - 1})
+    cluster.storage.put(keys.batch(batch.name), older.json_bytes())
+    cluster.ledger.forget(batch.name)
+    assert reconcile(cluster, batch.name) == 0
+    with pytest.raises(UsageError, match="Use the version that submitted it"):
+        resume(cluster, older)
+
+
 def test_celerys_own_variable_may_not_send_messages_elsewhere(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from medley.errors import UsageError
-
     monkeypatch.setitem(os.environ, "CELERY_BROKER_URL", "redis://elsewhere")
     with pytest.raises(UsageError, match="CELERY_BROKER_URL"):
         Cluster.open(cluster.settings)

@@ -36,16 +36,16 @@ def ready(farm: Farm, **overrides: object) -> Worker:
     return worker
 
 
-def painting(farm: Farm, dataset: Path, num_steps: int = 3000) -> Batch:
-    """A batch with one long job, which is being painted."""
-    batch = farm.submit("long", dataset, pairs=1, num_steps=num_steps)
+def painting(farm: Farm, dataset: Path, num_steps: int = 3000, pairs: int = 1) -> Batch:
+    """A batch of long jobs, one of which is being painted."""
+    batch = farm.submit("long", dataset, pairs=pairs, num_steps=num_steps)
     wait_until(lambda: farm.cluster.ledger.painting(batch.name, 60), 60, f"a painting; {farm.told()}")
     return batch
 
 
-def given_back(farm: Farm) -> bool:
-    """Whether the one message is in its queue, and no lease is left."""
-    return farm.cluster.ledger.queue_lengths()["bulk"] == 1 and not farm.cluster.ledger.unacknowledged()
+def given_back(farm: Farm, messages: int = 1) -> bool:
+    """Whether all messages are in their queue, and no lease is left."""
+    return farm.cluster.ledger.queue_lengths()["bulk"] == messages and not farm.cluster.ledger.unacknowledged()
 
 
 def await_exit(farm: Farm, worker: Worker, code: int) -> None:
@@ -59,16 +59,19 @@ def test_a_worker_that_drains_gives_its_job_back_within_seconds_and_another_pain
     farm: Farm, dataset: Path
 ) -> None:
     stopped = farm.start_worker()
-    batch = painting(farm, dataset, num_steps=200)
+    batch = painting(farm, dataset, num_steps=200, pairs=3)
+    (job,) = farm.cluster.ledger.painting(batch.name, 60)
     # As systemd does it: every process of the service is told.
     for process in (stopped.parent, *stopped.painters()):
         process.terminate()
-    wait_until(lambda: given_back(farm), BACK_WITHIN_S, f"the job's return; {farm.told()}")
+    wait_until(lambda: given_back(farm, 3), BACK_WITHIN_S, f"the job's return; {farm.told()}")
     await_exit(farm, stopped, 0)
 
     farm.start_worker()
-    (result,) = farm.await_end(batch).values()
-    assert read_outcome(farm.cluster.storage, batch.name, result.job_id, "done").attempts == 1
+    wait_until(lambda: farm.done(batch), 60, f"a painting; {farm.told()}")
+    assert farm.done(batch) == {job}, "what was begun does not wait for the rest of its batch"
+    assert farm.results(batch)[job].resumed_at
+    assert read_outcome(farm.cluster.storage, batch.name, job, "done").attempts == 1
 
 
 @pytest.mark.parametrize(("told", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])

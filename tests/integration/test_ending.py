@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from medley import keys
-from medley.batches import enqueue_missing, read_manifest, write_outcome
+from medley.batches import enqueue_missing, read_manifest, recount, write_outcome
 from medley.cluster import Cluster
-from medley.ending import finish_batch
+from medley.control import retry
+from medley.ending import ending_claim, finish_batch
 from medley.errors import BatchBusy
 from medley.jobs import Batch, Sampling, StyleTransferOptions
 from medley.results import Outcome, Status
@@ -79,3 +80,41 @@ def test_a_batch_that_is_being_enqueued_is_not_enqueued_beside(cluster: Cluster,
         go_on()
         with pytest.raises(BatchBusy, match="being enqueued"):
             enqueue_missing(cluster, batch, "bulk", waits_s=0.1)
+
+
+def test_a_retry_while_a_batch_is_ended_leaves_it_open(cluster: Cluster, batch: Batch) -> None:
+    end(cluster, batch, ["done", "done", "failed"])
+    recount(cluster, batch)
+    retried: list[int] = []
+
+    def retry_once() -> None:
+        if not retried:
+            retried.append(retry(cluster, batch))
+
+    assert not finish(cluster, retry_once)
+    assert retried == [1]
+    assert not cluster.storage.exists(keys.finished(batch.name))
+    assert cluster.storage.exists(keys.open_batch(batch.name))
+
+
+def test_the_end_of_a_batch_that_ends_its_process_each_time_does_without_the_sheet(
+    cluster: Cluster, batch: Batch
+) -> None:
+    end(cluster, batch, ["done", "done", "failed"])
+    for _ in range(cluster.settings.attempts):  # each of these was killed as it began
+        cluster.ledger.count_trouble(ending_claim(batch.name))
+    assert finish(cluster)
+    assert not cluster.storage.exists(keys.contact_sheet(batch.name))
+    assert cluster.storage.exists(keys.finished(batch.name))
+
+
+def test_only_one_ends_a_batch_at_a_time(cluster: Cluster, batch: Batch) -> None:
+    end(cluster, batch, ["done", "done", "failed"])
+    others: list[bool] = []
+
+    def another() -> None:
+        if not others:
+            others.append(finish(cluster))
+
+    assert finish(cluster, another)
+    assert others == [False]

@@ -11,12 +11,13 @@ from conftest import wait_until
 from farm import LEASE_S, Farm, open_farm
 from fixtures_s3 import storage_on
 from medley import keys
-from medley.batches import list_outcomes, read_outcome
+from medley.batches import read_outcome
 from medley.ledger import Progress
 from medley.records import JobId
 from medley.settings import Settings
 from medley_producer.local import private_redis, start_redis
 from medley_producer.local import redis_url as url_in
+from outcomes import list_outcomes
 from servers import S3Server
 
 

@@ -84,7 +84,7 @@ def test_a_message_that_vanished_is_found_although_the_queue_is_never_empty(clus
     sampling = Sampling(content=(str(dataset / "contents"),), styles=(str(dataset / "styles"),), pairs=2)
     options = StyleTransferOptions(seed=1, num_steps=7)
     later = time.time() - 60  # published when the other batch's messages had long been delivered
-    cluster.ledger._redis.set("medley:batch:b:published", str(later))
+    cluster.ledger._redis.hset("medley:batch:b:published", "interactive", str(later))
     submit(cluster, Request("other", sampling, options), "interactive", lambda *_: None)
     assert reconcile(cluster, "b") == 0
     grow_old(cluster)
@@ -200,6 +200,6 @@ def test_enqueuing_twice_adds_nothing_even_if_jobs_end_meanwhile(cluster: Cluste
     job = next(read_manifest(cluster.storage, batch))
     write_outcome(cluster.storage, an_outcome(batch, job))
     cluster.ledger.record_outcome("b", job.id, "done")
-    cluster.ledger.add_enqueued("b", [job.id])  # as a producer that is slower than the painter
+    cluster.ledger.add_enqueued("b", [job.id], "interactive")  # as a producer that is slower than the painter
     assert cluster.ledger.counts("b")[:3] == (1, 0, 3)
     assert enqueue_missing(cluster, batch, "interactive") == 0

@@ -56,7 +56,7 @@ def test_painting_takes_the_memory_that_was_reckoned(size: tuple[int, int], opti
     asked = StyleTransferOptions.model_validate(options)
     command = [sys.executable, "-c", MEASURE, json.dumps(size), asked.json_bytes().decode()]
     measured = int(subprocess.run(command, capture_output=True, check=True, timeout=200).stdout)
-    assert 0.8 < bytes_needed(size, [size], asked) / measured < 1.5
+    assert 0.8 < bytes_needed(size, [size], asked) / measured < 1.65  # a checkpoint is reckoned, and not made here
 
 
 def ask(request: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -107,7 +107,7 @@ def test_the_time_is_told_before_the_start() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells how much memory is free")
 def test_a_picture_that_this_machine_has_no_room_for_is_refused_with_one_that_it_has() -> None:
-    with pytest.raises(UsageError, match=r"8192 x 8192 px needs about 3\d\d\.\d GB .*; --size \d+ would fit"):
+    with pytest.raises(UsageError, match=r"8192 x 8192 px needs about 2\d\d\.\d GB .*; --size \d+ would fit"):
         estimate(Settings(device="cpu"), HUGE, [HUGE], StyleTransferOptions(), jobs=1)
 
 

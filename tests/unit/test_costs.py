@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medley.costs import bytes_needed, largest_side, room_problem
+from medley.costs import HISTORY, LEAST_HISTORY, bytes_needed, histories, largest_side, room_problem
 from medley.jobs import StyleTransferOptions
 from medley.layers import LAYERS, STYLE_LAYERS
 
@@ -44,6 +44,22 @@ def test_the_pairs_that_lbfgs_remembers_are_counted_up_to_a_hundred() -> None:
     assert needed((512, 512), optimizer="adam", num_steps=1_000) < by_steps[0]
 
 
+@given(size=SIZES, steps=st.integers(1, 400), optimizer=st.sampled_from(["lbfgs", "adam"]))
+def test_a_second_try_is_cheaper_or_there_is_none(size: tuple[int, int], steps: int, optimizer: str) -> None:
+    asked = options(num_steps=steps, optimizer=optimizer)
+    needs = [bytes_needed(size, [size], asked, history) for history in histories(asked)]
+    assert needs == sorted(set(needs), reverse=True)
+    assert bytes_needed(size, [size], asked, LEAST_HISTORY) == needs[-1]
+
+
+def test_a_larger_picture_fits_where_less_is_remembered() -> None:
+    sides = [largest_side((512, 512), [(512, 512)], options(), 3 * GB, history) for history in (HISTORY, LEAST_HISTORY)]
+    assert sides[0] * 1.2 < sides[1]
+    assert room_problem((sides[1], sides[1]), [(sides[1], sides[1])], options(), 3 * GB, LEAST_HISTORY) is None
+    problem = room_problem((2_000, 2_000), [(2_000, 2_000)], options(), 3 * GB, LEAST_HISTORY)
+    assert f"--size {sides[1]} would fit" in str(problem)
+
+
 def test_a_style_that_is_far_larger_than_the_picture_decides() -> None:
     assert needed((256, 256), (2_048, 2_048)) > 2 * needed((256, 256))
 
@@ -61,7 +77,7 @@ def test_the_largest_side_fits_and_the_next_one_does_not(size: tuple[int, int], 
 def test_the_size_that_a_refusal_names_is_not_refused() -> None:
     problem = room_problem((1_024, 768), [(900, 874)], options(), 3 * GB)
     assert problem is not None
-    assert "1024 x 768 px needs about 4." in problem
+    assert "1024 x 768 px needs about 5.0 GB" in problem
     assert "3.0 GB are free" in problem
     side = int(problem.partition("--size ")[2].split()[0])
     assert 600 < side < 1_024

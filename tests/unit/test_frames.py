@@ -124,3 +124,27 @@ def test_a_painter_that_fails_is_not_held_up_and_its_error_is_the_one_raised() -
     with pytest.raises(ZeroDivisionError):
         paint()
     assert kept == list(range(len(kept)))
+
+
+def test_what_is_done_after_frames_finds_those_kept_that_were_handed_over_before_it() -> None:
+    kept: list[int] = []
+    found: list[list[int]] = []
+    with FrameKeeper(lambda step, _: kept.append(step), waiting=4, encode=encode) as keeper:
+        for step in range(20):
+            keeper.keep(step, picture(step))
+            if step % 5 == 0:
+                keeper.after_frames(lambda: found.append(list(kept)))
+    assert found == [list(range(step + 1)) for step in range(0, 20, 5)]
+
+
+def test_nothing_is_done_after_a_frame_that_failed() -> None:
+    kept: list[int] = []
+    done: list[str] = []
+    keeper = FrameKeeper(failing_at(1, kept), waiting=4, encode=encode)
+    keeper.keep(0, picture(0))
+    keeper.after_frames(lambda: done.append("before")).result(DEADLINE_S)
+    keeper.keep(1, picture(1))
+    keeper.after_frames(lambda: done.append("after")).result(DEADLINE_S)
+    with pytest.raises(StorageUnreachable), keeper:
+        pass
+    assert done == ["before"]

@@ -135,6 +135,36 @@ def test_a_mode_of_torchs_that_was_on_stays_on() -> None:
         torch.use_deterministic_algorithms(False)
 
 
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+@pytest.mark.parametrize("at", [0, 1, 5, 8])
+def test_what_was_kept_of_a_step_is_gone_on_with(at: int, optimizer: str, objective: Counted, content: Tensor) -> None:
+    chosen = options(optimizer=optimizer)
+    steps = []
+    for step in transfer(objective, content, chosen):
+        steps.append(step)
+        if step.index == at:
+            kept = step.kept()
+            canvas = kept.canvas.clone()
+    assert torch.equal(kept.canvas, canvas), "it stays as it was"
+    went_on = [*transfer(objective, start_image(content, chosen), chosen, kept=kept)]
+    assert [step.index for step in went_on] == list(range(at, 9))
+    assert torch.equal(went_on[-1].canvas, steps[-1].canvas) or at == 8
+    assert float(went_on[0].losses.total) == float(steps[at].losses.total)
+
+
+def test_what_is_kept_of_lbfgs_is_bounded(objective: Counted, content: Tensor) -> None:
+    *_, last = transfer(objective, content, options(num_steps=20))
+    kept = last.kept()
+    assert sum(tensor.numel() for tensor in kept.memory.values()) <= 10 * content.numel() + 1
+
+
+def test_lbfgs_remembers_as_many_pairs_as_it_is_told(objective: Counted, content: Tensor) -> None:
+    ends = [[*transfer(objective, content, options(num_steps=20), history=history)][-1] for history in (100, 5, 19)]
+    assert torch.equal(ends[0].canvas, ends[2].canvas)
+    assert not torch.equal(ends[0].canvas, ends[1].canvas)
+    assert ends[1].loss() < 1.5 * ends[0].loss()
+
+
 def test_a_loss_that_is_not_finite_is_an_error_when_it_is_looked_at(objective: Counted, content: Tensor) -> None:
     content[0, 0, 0, 0] = torch.inf
     *_, last = transfer(objective, content, options())

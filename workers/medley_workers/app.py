@@ -14,10 +14,11 @@ from medley.jobs import DEFAULT_WEIGHTS, QueueKind
 from medley.queue import QUEUES
 from medley.settings import Settings
 from medley_workers.caretaker import Caretaker
-from medley_workers.deaths import PaintRequest
 from medley_workers.draining import Stopping
 from medley_workers.gpus import visible_gpus
+from medley_workers.process import SERVED
 from medley_workers.pulse import clock_sentence
+from medley_workers.request import PaintRequest
 from medley_workers.weights import find_weights
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(processName)s %(message)s"
@@ -40,6 +41,8 @@ def main(settings: Settings, queues: list[QueueKind], name: str | None = None) -
     processes = settings.processes or max(1, len(gpus))
     # The painting processes read them as we did, and share the cores by their number.
     os.environ.update(settings.model_copy(update={"processes": processes}).variables())
+    served = [QUEUES[kind] for kind in QUEUES if kind in queues]
+    os.environ[SERVED] = " ".join(served)
     # billiard reads this when its pool is imported: painting processes are ended by SIGQUIT then, and leave SIGTERM,
     # which service managers send to all processes, to their parent.
     os.environ["REMAP_SIGTERM"] = "SIGQUIT"
@@ -49,13 +52,13 @@ def main(settings: Settings, queues: list[QueueKind], name: str | None = None) -
     name = name or f"{socket.gethostname()}-{os.getpid()}"
     cluster.ledger.welcome(name)
     PaintRequest.ledger = cluster.ledger
-    Caretaker(cluster).start()
+    Caretaker(cluster, served).start()
     return _serve(
         cluster.app,
         Stopping(settings.grace_s),
         hostname=name,
         concurrency=processes,
-        queues=[QUEUES[kind] for kind in QUEUES if kind in queues],
+        queues=served,
         loglevel=settings.log_level,
     )
 

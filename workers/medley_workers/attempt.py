@@ -53,19 +53,19 @@ class Attempt:
 
     def store_checkpoint(self, kept: Kept, losses: tuple[tuple[int, float], ...]) -> None:
         """Store how far the painting came, with the frames stored so far; that it cannot be is only a warning."""
-        how_far = HowFar(
-            job_id=self._job,
-            step=kept.index,
-            losses=losses,
-            files=self.files,
-            resumed_at=self.resumed_at,
-            economy=self.economy,
-        )
         # Before it is stored: what was refused may be there all the same.
         self._in_checkpoint = {file.key for file in self.files.values()}
         try:
+            how_far = HowFar(
+                job_id=self._job,
+                step=kept.index,
+                losses=losses,
+                files=self.files,
+                resumed_at=self.resumed_at,
+                economy=self.economy,
+            )
             self._storage.put(keys.checkpoint(self._job), to_bytes(how_far, kept), "application/octet-stream")
-        except (MedleyError, MemoryError) as error:  # the painting can do without
+        except Exception as error:  # whatever it is, the painting can do without
             log.warning("Step %d of job %s is not kept as a checkpoint: %s", kept.index, self._job, error)
 
     def remove_checkpoint(self) -> None:

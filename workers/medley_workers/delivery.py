@@ -22,11 +22,12 @@ from medley.errors import (
     PaintingStopped,
     ServiceRefused,
     ServiceUnreachable,
+    UsageError,
 )
-from medley.jobs import Batch, StyleTransfer
+from medley.jobs import Batch, StyleTransfer, job_id
 from medley.ledger import Attempts
 from medley.media.images import shown
-from medley.queue import publish_finish
+from medley.queue import PAINT, publish_finish
 from medley.records import BatchName
 from medley.results import ControlState, Outcome, Result, Status
 from medley.storage import Storage
@@ -34,9 +35,9 @@ from medley_workers.suspicion import leave_to_others, shall_others_try, worker_o
 
 log = logging.getLogger(__name__)
 
-CONTROL_READ_EVERY_S = 2.0
-"""A decision reaches every delivery within this; reading it for each would let a paused batch of 100,000 hold up those
-behind it, as its messages are dropped."""
+CONTROL_READ_EVERY_S: dict[ControlState, float] = {"running": 2.0, "paused": 0.2, "cancelled": 0.2}
+"""What was decided is read again after this. Reading it for each message would let a paused batch of 100,000 hold up
+those behind it, as they are dropped; and of what is resumed, no message should be dropped."""
 
 
 @dataclass
@@ -54,7 +55,7 @@ class Desk:
     def control(self, batch: BatchName) -> ControlState:
         """What was decided about a batch, at most :data:`CONTROL_READ_EVERY_S` ago."""
         read_at, state = self._controls.get(batch, (float("-inf"), "running"))
-        if time.monotonic() - read_at >= CONTROL_READ_EVERY_S:
+        if time.monotonic() - read_at >= CONTROL_READ_EVERY_S[state]:
             state = read_control(self.cluster.storage, batch)
             self._controls = {batch: (time.monotonic(), state)}
         return state
@@ -79,11 +80,20 @@ def deliver(desk: Desk, batch_name: BatchName, job: StyleTransfer) -> None:
         JobHeld: another worker is painting this very job, or is to try it, so it must be given back.
         PaintingStopped: this worker is to stop, so the job must be given back.
     """
-    batch = read_batch(desk.cluster.storage, batch_name)
-    if batch is None:
-        log.warning("Job %s dropped: its batch %s is no longer in storage.", job.id, batch_name)
+    try:
+        batch = read_batch(desk.cluster.storage, batch_name)
+        if batch is None:
+            log.warning("Job %s dropped: its batch %s is no longer in storage.", job.id, batch_name)
+            return
+        if _is_dropped(desk, batch, job):
+            return
+    except UsageError as error:
+        log.warning("Job %s is dropped: %s Once that is mended, submit batch %s again.", job.id, error, batch_name)
+        desk.cluster.ledger.remove_enqueued(batch_name, [job.id])
         return
-    if _is_dropped(desk, batch, job):
+    if job.id != job_id(job.content, job.styles, batch.options, batch.weights):
+        reason = f"Its job {job.id} of batch {batch.name} is not what the id says."
+        desk.cluster.ledger.set_aside(PAINT, reason, job.json_bytes())
         return
     status = _ended(desk.cluster.storage, batch, job)
     if status is None:
@@ -93,6 +103,9 @@ def deliver(desk: Desk, batch_name: BatchName, job: StyleTransfer) -> None:
             if _is_dropped(desk, batch, job):
                 return
             raise
+        if outcome is None:
+            log.warning("Job %s ended for nobody: batch %s was removed meanwhile.", job.id, batch.name)
+            return
         told = outcome.reason or f"{outcome.seconds:.1f} s, loss {outcome.loss:,.0f}"
         log.info("%s (job %s of %s): %s, %s", shown(job.names), job.id, batch.name, outcome.kind, told)
         status = outcome.status
@@ -109,8 +122,8 @@ def _is_dropped(desk: Desk, batch: Batch, job: StyleTransfer) -> bool:
     return True
 
 
-def _attempt(desk: Desk, batch: Batch, job: StyleTransfer) -> Outcome:
-    """Reuse or paint, and write the outcome; returns it.
+def _attempt(desk: Desk, batch: Batch, job: StyleTransfer) -> Outcome | None:
+    """Reuse or paint, and write the outcome; returns it, or None if the batch is no longer there to have one.
 
     An attempt is counted before it begins, so that one which kills its worker counts. One that is given back through
     no fault of the job's does not.
@@ -122,6 +135,8 @@ def _attempt(desk: Desk, batch: Batch, job: StyleTransfer) -> Outcome:
     attempts = ledger.count_attempt(batch.name, job.id, desk.worker)
     try:
         outcome = _paint(desk, batch, job, attempts)
+        if not desk.cluster.storage.exists(keys.manifest(batch.name, batch.manifest)):
+            return None
         write_outcome(desk.cluster.storage, outcome)
     except (ServiceUnreachable, ServiceRefused, OutOfMemory, JobHeld, PaintingStopped, SystemExit):
         with suppress(MedleyError):  # Redis may be what is away; then the attempt stays counted
@@ -135,7 +150,12 @@ def _attempt(desk: Desk, batch: Batch, job: StyleTransfer) -> Outcome:
 
 def _paint(desk: Desk, batch: Batch, job: StyleTransfer, attempts: Attempts) -> Outcome:
     """What comes of an attempt; raised are only reasons to give the job back."""
-    if result := read_result(desk.cluster.storage, job.id):
+    try:
+        result = read_result(desk.cluster.storage, job.id)
+    except UsageError as error:  # no other can be committed while it stands
+        reason = f"{error} Remove {keys.result(job.id)}, and `medley retry {batch.name}`."
+        return _failed(batch, job, Failure("unreadable", reason, attempts.number, desk.worker))
+    if result:
         return _done(batch, job, result, "reused", attempts=0)
     if failure := _hopeless(desk, batch, job, attempts):
         return _failed(batch, job, failure)
@@ -170,8 +190,8 @@ def _hopeless(desk: Desk, batch: Batch, job: StyleTransfer, attempts: Attempts) 
         reason = f"It ended its worker {times} times (MEDLEY_ATTEMPTS), {last}; it is not tried again."
         return Failure("poison", reason, times, attempts.worker)
     if desk.cluster.ledger.refusals(batch.name, job.id) >= most:  # nor is this outcome taken, perhaps, as yet
-        reason = f"Storage refused its files {most} times (MEDLEY_ATTEMPTS). The worker's log has the reasons."
-        return Failure("storage", reason, attempts.number, desk.worker)
+        reason = f"What it needs was refused {most} times (MEDLEY_ATTEMPTS). The worker's log has the reasons."
+        return Failure("refused", reason, attempts.number, desk.worker)
     return None
 
 

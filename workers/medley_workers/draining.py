@@ -44,10 +44,17 @@ class Drain:
 
     def __init__(self) -> None:
         self._set = False
+        self._set_at = 0.0
 
     def set(self, *_: object) -> None:
         """Have it drain; this can be a signal's handler."""
+        if not self._set:
+            self._set_at = time.monotonic()
         self._set = True
+
+    def for_s(self) -> float:
+        """For how many seconds it has been draining; 0 if it is not."""
+        return time.monotonic() - self._set_at if self._set else 0.0
 
     def is_set(self) -> bool:
         """Whether it is to drain."""

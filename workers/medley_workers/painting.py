@@ -20,7 +20,7 @@ from torch import Tensor
 
 from medley import keys
 from medley.costs import HISTORY, histories
-from medley.errors import ImageError, OutOfMemory, PaintingStopped
+from medley.errors import ImageError, OutOfMemory, PaintingStopped, UsageError
 from medley.jobs import Batch, HowMade, Picture, StyleTransfer, StyleTransferOptions
 from medley.media.images import encode_png, open_picture, shown
 from medley.results import Result, Seconds
@@ -195,7 +195,10 @@ def fetch(picture: Picture, studio: Studio) -> Image.Image:
     Raises:
         ImageError: it cannot be read, or its bytes are not those that were asked for.
     """
-    data = studio.storage.get(keys.input_picture(picture.input))
+    try:
+        data = studio.storage.get(keys.input_picture(picture.input), studio.settings.image_bytes)
+    except UsageError as error:  # it grew in storage
+        raise ImageError(str(error)) from error
     if hashlib.sha256(data).hexdigest() != picture.sha256:
         raise ImageError(
             f"{shown(picture.name)} changed in storage since it was submitted. Remove {picture.input} there."

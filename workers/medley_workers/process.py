@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+SERVED = "MEDLEY_WORKER_SERVES"
+"""How a worker's parent tells its processes the names of its queues; no setting."""
+
 
 class PaintingProcess:
     """One of a worker's processes. torch is imported and the weights are read when the first job comes.
@@ -55,6 +58,7 @@ class PaintingProcess:
             name=self.name,
             version=version("medley"),
             engine=ENGINE,
+            queues=tuple(os.environ.get(SERVED, "").split()),
             device=device,
             pixel_steps_s=self._pixel_steps_s,
             model_loads=self._model_loads,
@@ -106,9 +110,15 @@ class PaintingProcess:
         return self._studio, load_s
 
     def _wait(self, seconds: float) -> None:
-        """Wait for storage, which is no reason to be taken for hung, and go on waiting unless the worker drains."""
-        requested.wait(seconds)
-        requested.check()
+        """Wait for storage, which is no reason to be taken for hung. A worker that drains waits on for half its grace,
+        as what it stores may be a checkpoint, or the picture itself.
+        """
+        if requested.for_s() > self.cluster.settings.grace_s / 2:
+            requested.check()
+        if requested.is_set():
+            time.sleep(min(seconds, 1.0))
+        else:
+            requested.wait(seconds)
         self.pulse.advance()
 
     def _greet(self) -> None:

@@ -36,12 +36,14 @@ class Pulse(threading.Thread):
         self._describe = describe
         self._parent = os.getppid()
         self._delivery_tag: str | None = None
+        self._is_lost = False
         self._advanced_at = 0.0
 
     @contextmanager
     def holding(self, delivery_tag: str) -> Iterator[None]:
         """Renew the lease of this delivery until the block is left."""
         self.advance()
+        self._is_lost = False
         self._delivery_tag = delivery_tag
         try:
             yield
@@ -89,7 +91,8 @@ class Pulse(threading.Thread):
         if silent_s > self._settings.stall_s:
             log.error("No step for %.0f s (MEDLEY_STALL_S): this painter ends, and its job goes to another.", silent_s)
             os._exit(1)
-        elif not self._ledger.renew_lease(tag) and self._delivery_tag == tag:
+        elif not self._ledger.renew_lease(tag) and self._delivery_tag == tag and not self._is_lost:
+            self._is_lost = True  # said once
             log.warning("The delivery is no longer held: Redis lost it, or it lapsed. The painting goes on.")
 
 

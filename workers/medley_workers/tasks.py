@@ -14,7 +14,15 @@ from celery.exceptions import Reject
 from celery.signals import worker_process_init
 
 from medley.ending import finish_batch
-from medley.errors import JobHeld, MedleyError, OutOfMemory, PaintingStopped, ServiceRefused, ServiceUnreachable
+from medley.errors import (
+    BatchBusy,
+    JobHeld,
+    MedleyError,
+    OutOfMemory,
+    PaintingStopped,
+    ServiceRefused,
+    ServiceUnreachable,
+)
 from medley.jobs import StyleTransfer
 from medley.queue import FINISH, PAINT
 from medley.settings import Settings
@@ -23,6 +31,7 @@ from medley_workers.draining import obey, requested
 from medley_workers.gpus import take_gpu
 from medley_workers.process import PaintingProcess
 from medley_workers.recent_log import RecentLog
+from medley_workers.request import GivenBackFirst
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +44,7 @@ class PaintingTask(Task):
     """A task with the process that it runs in: the network, the lease's pulse, storage and the ledger."""
 
     abstract = True
-    Request = "medley_workers.deaths:PaintRequest"
+    Request = "medley_workers.request:PaintRequest"
     process: ClassVar[PaintingProcess]
 
     @contextmanager
@@ -55,8 +64,8 @@ class PaintingTask(Task):
                 yield process
             except PaintingStopped as error:
                 log.info("Given back at once: %s", error)
-                raise Reject(str(error), requeue=True) from error
-            except (ServiceUnreachable, ServiceRefused, JobHeld, OutOfMemory) as error:
+                raise GivenBackFirst(str(error), requeue=True) from error
+            except (ServiceUnreachable, ServiceRefused, JobHeld, OutOfMemory, BatchBusy) as error:
                 self.wait(error)
                 raise Reject(str(error), requeue=True) from error
             except Exception as error:

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from medley.costs import Size, Trial, TrialRequest, room_problem
+from medley.costs import Size, Trial, TrialRequest, histories, room_problem
 from medley.errors import MedleyError
 from medley.settings import Settings
 from medley.sizes import rendered_size
@@ -70,7 +70,8 @@ def try_out(request: TrialRequest, settings: Settings) -> Trial:
     sharers = math.ceil(painters / gpus) if device.type == "cuda" else painters
     free = free_bytes(device)
     asked = (request.size, request.style_sizes, request.options)
-    problem = None if free is None else room_problem(*asked, free // sharers)
+    cheapest = histories(request.options)[-1]
+    problem = None if free is None else room_problem(*asked, free // sharers, cheapest)
     with out_of_memory():
         step_s = None if problem else _step_s(network, request)
     return Trial(device=device_name(device), painters=painters, load_s=load_s, step_s=step_s, problem=problem)

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from medley.cluster import Cluster
-from medley.control import read_control
+from medley.control import control_now
 from medley.errors import MedleyError, PaintingStopped
 from medley.jobs import Batch, StyleTransfer
 from medley.ledger import Progress
@@ -45,7 +45,9 @@ class Watch:
         requested.check()
         if loss is None:
             return
-        state = self._report(step.index, loss) or self._stored_control()
+        state = self._report(step.index, loss)
+        if state != "running":  # two who decide at once, or a blip, may leave Redis with what does not hold any more
+            state = self._stored_control()
         if state not in (None, "running"):
             stopped = f"Batch {self._batch.name} is {state}; job {self._job.id} stops at step {step.index}."
             raise PaintingStopped(stopped, worth_keeping=state == "paused")
@@ -70,7 +72,7 @@ class Watch:
         if time.monotonic() - self._read_at < CONTROL_READ_EVERY_S:
             return None
         try:
-            state = read_control(self._cluster.storage, self._batch.name)
+            state = control_now(self._cluster.storage, self._batch.name)
         except MedleyError:  # painting needs neither
             state = None
         self._read_at = time.monotonic()
