@@ -81,7 +81,8 @@ class PaintingProcess:
             log.exception("The GPU serves this process no more: it ends, and its job goes to another.")
             os._exit(1)
         self._jobs += 1
-        self._pixel_steps_s = math.prod(result.size) * result.steps / max(result.seconds.paint, 1e-3)
+        steps = result.steps - max(result.resumed_at, default=0)
+        self._pixel_steps_s = math.prod(result.size) * steps / max(result.seconds.paint, 1e-3)
         return result
 
     def _load(self, weights: Weights) -> tuple["Studio", float]:
