@@ -130,6 +130,9 @@ def _put_finished(cluster: Cluster, batch: Batch, tally: "_Tally", advance: Call
 
         if _tally(cluster.storage, batch.name, both) != tally:
             return
+        standing = read_finished(cluster.storage, batch.name)
+        if standing and standing.outcomes == tally.digest:
+            return  # one that had lost its claim was sooner
         finished = Finished(
             batch=batch.name, done=tally.done, failed=tally.failed, outcomes=tally.digest, finished_at=datetime.now(UTC)
         )

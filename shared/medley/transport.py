@@ -4,7 +4,8 @@ kombu parses what comes out of a queue inside the worker's event loop, where a t
 and the next such text the next worker. Here it is set aside instead.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -45,12 +46,30 @@ class QoS(kombu_redis.QoS):
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         """End a delivery; with ``requeue``, its message goes back."""
-        if requeue and delivery_tag in self.front:
-            self.front.remove(delivery_tag)
-            self.restore_by_tag(delivery_tag)
-            super(kombu_redis.QoS, self).ack(delivery_tag)  # as kombu's reject does; an idle worker may have it by now
-        else:
-            super().reject(delivery_tag, requeue)
+        with self._freed(delivery_tag):
+            if requeue and delivery_tag in self.front:
+                self.front.remove(delivery_tag)
+                self.restore_by_tag(delivery_tag)
+                super(kombu_redis.QoS, self).ack(delivery_tag)
+            else:
+                super().reject(delivery_tag, requeue)
+
+    def ack(self, delivery_tag: str) -> None:
+        """End a delivery for good."""
+        with self._freed(delivery_tag):
+            super().ack(delivery_tag)
+
+    @contextmanager
+    def _freed(self, delivery_tag: str) -> Iterator[None]:
+        """Count a delivery as ended even where Redis cannot be told; there its lease lapses.
+
+        kombu would count it as held for ever, and a worker that holds as many as it may takes no more.
+        """
+        try:
+            yield
+        except Exception:
+            self._quick_ack(delivery_tag)
+            raise
 
     def restore_by_tag(self, tag: bytes | str, client: redis.Redis | None = None, leftmost: bool = False) -> None:
         """Put a delivery back into its queue."""
