@@ -45,13 +45,19 @@ def control_now(storage: Storage, batch: BatchName) -> ControlState:
     return state if state != "running" or storage.exists(keys.batch(batch)) else "cancelled"
 
 
+def is_stopped(storage: Storage, batch: BatchName) -> bool:
+    """Whether people stopped a batch before it ended: what was nearly done by then ends it all the same."""
+    return read_control(storage, batch) != "running" and not storage.exists(keys.finished(batch))
+
+
 def require_running(storage: Storage, batch: BatchName) -> None:
     """See that a batch may be enqueued.
 
     Raises:
         BatchStopped: it is paused or cancelled.
     """
-    if (state := read_control(storage, batch)) != "running":
+    if is_stopped(storage, batch):
+        state = read_control(storage, batch)
         raise BatchStopped(f"Batch {batch!r} is {state}. `medley resume {batch}` goes on with it.")
 
 
@@ -104,6 +110,8 @@ def retry(cluster: Cluster, batch: Batch, kinds: Collection[str] = ()) -> int:
     storage, ledger = cluster.storage, cluster.ledger
     require_engine(batch)
     require_running(storage, batch.name)
+    if storage.exists(keys.finished(batch.name)) and read_control(storage, batch.name) != "running":
+        _decide(cluster, batch.name, "running")  # who stopped it came too late
     again = 0
     with ledger.enqueuing(batch.name) as go_on:
         was_open = storage.exists(keys.open_batch(batch.name))

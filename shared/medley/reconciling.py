@@ -9,7 +9,7 @@ import logging
 from medley import keys
 from medley.batches import enqueue_missing, read_batch
 from medley.cluster import Cluster
-from medley.control import read_control
+from medley.control import is_stopped
 from medley.ending import ending_claim
 from medley.errors import BatchBusy, StorageRefused, StorageUnreachable, UsageError
 from medley.jobs import ENGINE, Batch
@@ -49,7 +49,7 @@ def reconcile(cluster: Cluster, name: BatchName) -> int:
         ServiceUnreachable, ServiceRefused: Redis or storage does not serve us.
     """
     batch = read_batch(cluster.storage, name)
-    if batch is None or batch.engine != ENGINE or read_control(cluster.storage, name) != "running":
+    if batch is None or batch.engine != ENGINE or is_stopped(cluster.storage, name):
         return 0  # it is being submitted, or was given up; other workers' care; or stopped by people
     if cluster.ledger.age_s() < cluster.settings.lease_s or _lacks_nothing(cluster, batch):
         return 0
