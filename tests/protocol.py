@@ -47,7 +47,7 @@ from medley_workers.pulse import Pulse
 from medley_workers.transfer import Step
 from medley_workers.watching import Watch
 from outcomes import Outcomes, list_outcomes
-from stepping import Clock, Process, SteppingLedger, SteppingStorage, age, here, step
+from stepping import Clock, Memory, Process, SteppingLedger, SteppingStorage, age, here, step
 
 Fate = Literal["well", "image", "numbers", "memory", "bug"]
 """What comes of a painting, if nothing happens to its process."""
@@ -77,14 +77,16 @@ class _NoPulse:
 
 
 class Delivery:
-    """A message in a worker's hands. ``lapses`` is that of its job when it was taken."""
+    """A message in a worker's hands. ``retries``, and ``lapses`` of its job, are those of when it was taken."""
 
-    def __init__(self, worker: str, message: Any, fate: Fate, taken_at: float) -> None:
-        self.worker, self.message, self.fate, self.taken_at = worker, message, fate, taken_at
+    def __init__(
+        self, worker: str, message: Any, fate: Fate, taken_at: float, retries: Counter[tuple[BatchName, JobId]]
+    ) -> None:
+        self.worker, self.message, self.fate, self.taken_at, self.retries = worker, message, fate, taken_at, retries
         name, *jobs = message.payload[0]
         self.batch: BatchName = name
         self.job = StyleTransfer.model_validate(jobs[0][0]) if message.headers["task"] == PAINT else None
-        self.lapses = self.retries = 0
+        self.lapses = 0
         self.paints = False
 
     def __str__(self) -> str:
@@ -113,7 +115,8 @@ class Farm:
         self.ledger.redis.flushall()
         stepping = cast(Storage, SteppingStorage(self.storage, self._see))
         self.cluster = Cluster(self.settings, stepping, self.ledger, make_celery(self.settings))
-        self.commands: list[Process] = []
+        self._memory = Memory(redis_url)
+        self.commands: dict[Process, float] = {}
         self.deliveries: dict[Process, Delivery] = {}
         self.paintings: Counter[JobId] = Counter()
         self._requests, self._clock = requests, clock
@@ -125,6 +128,8 @@ class Farm:
         self._retries: Counter[tuple[BatchName, JobId]] = Counter()
         self._committed: dict[JobId, int] = {}
         self._stopped_until: dict[BatchName, float] = {}
+        self._finished_at: dict[BatchName, float] = {}
+        self._overtaken: set[BatchName] = set()
         self._greet()
 
     def close(self) -> None:
@@ -158,18 +163,19 @@ class Farm:
             with suppress(*REFUSED):
                 self._obey(what, name)
 
-        self.commands.append(Process(f"{what} {name}", call))
-        return self.commands[-1]
+        process = Process(f"{what} {name}", call)
+        self.commands[process] = self._clock.now
+        return process
 
     def take(self, worker: str, kind: QueueKind, fate: Fate) -> Process | None:
         """Have a worker take the next message of a queue; None if none waits."""
+        self._memory.keep()
         message = self._channel.basic_get(QUEUES[kind])
         if message is None:
             return None
-        delivery = Delivery(worker, message, fate, self._clock.now)
+        delivery = Delivery(worker, message, fate, self._clock.now, self._retries.copy())
         if delivery.job:
             delivery.lapses = self._lapse(delivery.job.id)
-            delivery.retries = self._retries[delivery.batch, delivery.job.id]
         process = Process(str(delivery), lambda: self._deal_with(delivery))
         self.deliveries[process] = delivery
         return process
@@ -177,6 +183,13 @@ class Farm:
     def lose_redis(self) -> None:
         """Have Redis come back empty."""
         self.ledger.redis.flushall()
+        self.ledger.starts += 1
+        self._losses += 1
+
+    def lose_what_is_new(self) -> None:
+        """Have Redis come back with what it knew before the last delivery began."""
+        self._memory.restore()
+        self.ledger.starts += 1
         self._losses += 1
 
     def lose_message(self, kind: QueueKind) -> None:
@@ -216,7 +229,8 @@ class Farm:
             for job in outcomes.done:
                 self._check_result(job)
             if self.storage.exists(keys.finished(batch.name)):
-                self._check_all_ended(batch, outcomes)
+                lacking = self._jobs_of(batch) - outcomes.all
+                assert batch.name in self._overtaken or not lacking, f"{batch.name} is finished, but lacks {lacking}"
             elif not self.under_way and read_control(self.storage, batch.name) == "running":
                 assert self.storage.exists(keys.open_batch(batch.name)), f"{batch.name} runs, but is not open"
 
@@ -251,10 +265,6 @@ class Farm:
             assert finished, f"{batch.name} has no end"
             assert (finished.done, finished.failed) == (len(outcomes.done), len(outcomes.failed))
 
-    def _check_all_ended(self, batch: Batch, outcomes: Outcomes) -> None:
-        lacking = {job[:4] for job in self._jobs_of(batch) - outcomes.all}
-        assert not lacking, f"{batch.name} is finished, but {lacking} have no outcome"
-
     def _check_result(self, job: JobId) -> None:
         result = read_result(self.storage, job)
         assert result, f"{job[:4]} is done, but has no result"
@@ -266,7 +276,7 @@ class Farm:
         job, name = delivery.job, delivery.batch
         if job is None or job.id in list_outcomes(self.storage, name).all or not self._batch(name):
             return
-        was_retried = self._retries[name, job.id] > delivery.retries
+        was_retried = self._retries[name, job.id] > delivery.retries[name, job.id]
         was_stopped = self._stopped_until.get(name, 0.0) > delivery.taken_at - CONTROL_READ_EVERY_S["running"]
         assert was_retried or was_stopped, f"{delivery} is acknowledged without an outcome"
 
@@ -278,18 +288,35 @@ class Farm:
         if self.storage.exists(keys.result(job)):
             assert now > self._committed[job], f"{delivery} though it is painted"
 
+    def _check_finished(self, batch: Batch) -> None:
+        """See that every job has ended; or else has been tried again since it had: then the end must be taken back."""
+        self._finished_at[batch.name] = self._clock.now
+        lacking = self._jobs_of(batch) - list_outcomes(self.storage, batch.name).all
+        finisher = self.deliveries[cast(Process, here())]
+        for job in lacking:
+            before = finisher.retries[batch.name, job]
+            assert self._retries[batch.name, job] > before, f"{finisher}, but {job[:4]} has no outcome"
+        self._overtaken.discard(batch.name)
+        if lacking:
+            self._overtaken.add(batch.name)
+
     def _see(self, method: str, key: str) -> None:
         """Storage was changed, perhaps."""
+        process = here()
         for name in self._requests:
-            batch = self._batch(name)
-            if method == "put" and key == keys.finished(name) and batch:
-                self._check_all_ended(batch, list_outcomes(self.storage, name))
             if method == "put" and key == keys.control(name):
                 stopped = read_control(self.storage, name) != "running"
                 self._stopped_until[name] = float("inf") if stopped else self._clock.now
-            if method == "delete" and key.startswith(keys.outcomes(name)):
+            elif key == keys.finished(name) and (batch := self._batch(name)):
+                if method == "put":
+                    self._check_finished(batch)
+                elif method == "delete":
+                    self._overtaken.discard(name)
+            elif method == "delete" and key.startswith(keys.outcomes(name)):
                 self._retries[name, key.removeprefix(keys.outcomes(name)).partition(".")[0]] += 1
-        process = here()
+                began = self.commands.get(process, self._clock.now) if process else self._clock.now
+                if self._finished_at.get(name, 0.0) > began:
+                    self._overtaken.add(name)
         if method == "put_new" and process in self.deliveries and (job := self.deliveries[process].job):
             self._committed.setdefault(job.id, self.deliveries[process].lapses)
 

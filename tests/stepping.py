@@ -135,13 +135,18 @@ class SteppingStorage:
 class SteppingLedger(Ledger):
     """A ledger whose commands are steps. Who would wait for a batch that another one enqueues gives up at once.
 
-    ``redis`` is a client whose commands are none.
+    ``redis`` is a client whose commands are none, and ``starts`` is how often this Redis is to have been started.
     """
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
+        self.starts = 1
         self.redis = self._redis
         self._redis = _SteppingRedis(connection_pool=self._redis.connection_pool)
+
+    def server(self, section: str | None = None) -> dict[str, str | int | float]:
+        """See :meth:`Ledger.server`."""
+        return {**super().server(section), "run_id": str(self.starts)}
 
     def enqueuing(self, batch: BatchName, waits_s: float = WAITS_S) -> Any:
         """See :meth:`Ledger.enqueuing`."""
@@ -175,6 +180,32 @@ class Clock:
         return self.now
 
     monotonic = time
+
+
+class Memory:
+    """What a Redis knew at a moment: each key's value, and how many milliseconds it had left."""
+
+    def __init__(self, url: str) -> None:
+        self._redis = redis.Redis.from_url(url)  # whose answers are bytes
+        self._values: list[tuple[bytes, bytes, int]] = []
+
+    def keep(self) -> None:
+        """Remember what it knows now."""
+        names = self._redis.keys()
+        with self._redis.pipeline() as pipe:
+            for name in names:
+                pipe.dump(name)
+                pipe.pttl(name)
+            answers = pipe.execute()
+        self._values = list(zip(names, answers[::2], answers[1::2], strict=True))
+
+    def restore(self) -> None:
+        """Have it know that, and nothing else."""
+        with self._redis.pipeline() as pipe:
+            pipe.flushall()
+            for name, value, left_ms in self._values:
+                pipe.restore(name, max(0, left_ms), value)
+            pipe.execute()
 
 
 _AGE = """

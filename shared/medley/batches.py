@@ -168,6 +168,13 @@ def require_engine(batch: Batch) -> None:
         )
 
 
+def take_back_end(storage: Storage, batch: Batch) -> None:
+    """Have a batch that lacks something not be ended: who ended it may have lost its hold to one who tries it again."""
+    if storage.exists(keys.finished(batch.name)):
+        storage.delete(keys.finished(batch.name))
+        storage.put(keys.open_batch(batch.name), b"")
+
+
 def enqueue_missing(
     cluster: Cluster, batch: Batch, queue: QueueKind, waits_s: float = WAITS_S, told: Told = quiet
 ) -> int:
@@ -197,6 +204,7 @@ def _enqueue(cluster: Cluster, batch: Batch, queue: QueueKind, waits_s: float, t
     # The first are read before the batch is held, as the whole manifest is fetched for them.
     chunk = list(islice(lines, PUBLISH_AT_ONCE))
     with ledger.enqueuing(batch.name, waits_s) as go_on:
+        take_back_end(cluster.storage, batch)
         # Painters that were at work when Redis lost everything have reported again, and will write their outcomes.
         at_work = ledger.painting(batch.name, within_s=cluster.settings.lease_s).keys()
         while chunk:

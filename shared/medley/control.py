@@ -114,21 +114,17 @@ def retry(cluster: Cluster, batch: Batch, kinds: Collection[str] = ()) -> int:
         _decide(cluster, batch.name, "running")  # who stopped it came too late
     again = 0
     with ledger.enqueuing(batch.name) as go_on:
-        was_open = storage.exists(keys.open_batch(batch.name))
-        # In this order: whoever looks in between finds a batch that is open and lacks something.
-        storage.put(keys.open_batch(batch.name), b"")
         for job in _failed(storage, batch, kinds):
             if not again:
+                # In this order: whoever looks in between finds a batch that is open and lacks something.
+                storage.put(keys.open_batch(batch.name), b"")
                 storage.delete(keys.finished(batch.name))
             # The ledger first: a job that it takes for failed, but that has no outcome, would be found by nobody.
             ledger.forget_job(batch.name, job)
             storage.delete(keys.outcome(batch.name, job, "failed"))
             again += 1
             go_on()
-    if again:
-        enqueue_missing(cluster, batch, batch.queue)
-    elif not was_open:
-        storage.delete(keys.open_batch(batch.name))
+    enqueue_missing(cluster, batch, batch.queue)  # even if none failed: an earlier retry may have been cut short
     return again
 
 

@@ -24,6 +24,7 @@ from medley.batches import (
     read_outcome,
     read_result,
     recount,
+    take_back_end,
 )
 from medley.cluster import Cluster
 from medley.errors import ImageError, MedleyError, ObjectMissing, StorageRefused, UsageError
@@ -107,6 +108,7 @@ def _finish(cluster: Cluster, batch: Batch, advance: Callable[[], None], with_sh
             if tally.done + tally.failed < batch.jobs:
                 log.info("Batch %s is not ended: %d of %d jobs have outcomes.", batch.name, sum(tally[:2]), batch.jobs)
                 recount(cluster, batch)  # whoever had this enqueued believed the ledger
+                take_back_end(storage, batch)
                 return False
             finished = read_finished(storage, batch.name)
             if finished and finished.outcomes == tally.digest:
@@ -117,6 +119,8 @@ def _finish(cluster: Cluster, batch: Batch, advance: Callable[[], None], with_sh
         with cluster.ledger.enqueuing(batch.name):
             if storage.exists(keys.finished(batch.name)):  # or it is being tried again
                 storage.delete(keys.open_batch(batch.name))
+                if not storage.exists(keys.finished(batch.name)):  # the hold was lost, and it is being tried again
+                    storage.put(keys.open_batch(batch.name), b"")
     return True
 
 

@@ -46,7 +46,7 @@ HOW = st.tuples(st.integers(0, 25) | st.integers(0, 60), st.sampled_from(FAULTS)
 WHICH = st.integers(0, 5)
 
 
-Trouble = Literal["Redis is lost", "a message is lost", "a message comes twice"]
+Trouble = Literal["Redis is lost", "Redis lost what is new", "a message is lost", "a message comes twice"]
 
 
 class Deliver(NamedTuple):
@@ -81,14 +81,14 @@ class Wait(NamedTuple):
 
 
 class Mishap(NamedTuple):
-    """Redis comes back empty, or a message is lost, or comes twice."""
+    """Redis comes back empty, or without what is new; or a message is lost, or comes twice."""
 
     what: Trouble
     queue: int
 
 
 FATES: list[Fate] = ["well", "well", "well", "well", "image", "image", "numbers", "memory", "bug"]
-TROUBLES: list[Trouble] = ["Redis is lost", "a message is lost", "a message is lost", "a message comes twice"]
+TROUBLES: list[Trouble] = ["Redis is lost", "Redis lost what is new", "a message is lost", "a message comes twice"]
 COMMANDS: list[Command] = [
     "submit", "submit", "pause", "cancel", "resume", "resume", "retry", "retry", "reconcile", "reconcile"
 ]  # fmt: skip
@@ -135,6 +135,8 @@ class Walk(RuleBasedStateMachine):
                     self._go_on(farm.command("reconcile", "all"), (TO_THE_END, None))
             case Mishap("Redis is lost"):
                 farm.lose_redis()
+            case Mishap("Redis lost what is new"):
+                farm.lose_what_is_new()
             case Mishap("a message is lost", queue):
                 farm.lose_message(_nth(queue, farm.waiting))
             case Mishap("a message comes twice", queue):
