@@ -8,7 +8,7 @@ the test's, too.
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import redis
 from redis.client import Pipeline
@@ -191,7 +191,7 @@ class Memory:
 
     def keep(self) -> None:
         """Remember what it knows now."""
-        names = self._redis.keys()
+        names = cast(list[bytes], self._redis.keys())
         with self._redis.pipeline() as pipe:
             for name in names:
                 pipe.dump(name)

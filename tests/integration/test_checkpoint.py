@@ -26,13 +26,13 @@ AS_GOOD = 1.02
 @pytest.mark.parametrize(
     ("stopped_at", "options"),
     [
-        (45, {}),
+        pytest.param(45, {}, marks=pytest.mark.soak),
         (135, {"frame_every": 50}),
         (70, {"init": "noise", "frame_every": 7}),
         (100, {"preserve_color": "luminance", "frame_every": 50}),
-        (20, {"preserve_color": "linalg"}),
+        pytest.param(20, {"preserve_color": "linalg"}, marks=pytest.mark.soak),
         (3, {"optimizer": "adam", "preserve_color": "luminance"}),
-        (150, {"optimizer": "adam", "init": "noise", "frame_every": 50}),
+        pytest.param(150, {"optimizer": "adam", "init": "noise", "frame_every": 50}, marks=pytest.mark.soak),
     ],
 )
 def test_another_attempt_goes_on_and_ends_as_if_nobody_had_stopped_it(
@@ -206,12 +206,12 @@ def test_a_twin_may_go_on_with_the_checkpoint_of_one_that_is_at_work(tmp_path: P
 def test_another_worker_goes_on_where_one_was_told_to_stop(tmp_path: Path, redis_url: str, dataset: Path) -> None:
     with open_farm(tmp_path, redis_url, (tmp_path / "storage").as_uri(), grace_s=20.0) as farm:
         stopped = farm.start_worker()
-        batch = farm.submit("long", dataset, pairs=1, num_steps=1_200, frame_every=400, **LAYERS)
+        batch = farm.submit("long", dataset, pairs=1, num_steps=300, frame_every=100, **LAYERS)
 
         def step() -> int:
             return max((report.step for report in farm.cluster.ledger.painting(batch.name, 60).values()), default=0)
 
-        wait_until(lambda: step() > 100, 60, f"the first steps; {farm.told()}")
+        wait_until(lambda: step() > 30, 60, f"the first steps; {farm.told()}")
         stopped.parent.terminate()
         told_at, reached = time.monotonic(), step()
         farm.start_worker()
@@ -223,6 +223,6 @@ def test_another_worker_goes_on_where_one_was_told_to_stop(tmp_path: Path, redis
         undisturbed = paint_job(job, batch, open_studio(tmp_path / "storage"), lambda *_: None)
     assert len(result.resumed_at) == 1
     assert result.resumed_at[0] >= reached
-    assert result.frames == (0, 400, 800, 1_200)
+    assert result.frames == (0, 100, 200, 300)
     print(f"stopped at step {result.resumed_at[0]}: loss {result.loss / undisturbed.loss - 1:+.2%}")
     assert result.loss < undisturbed.loss * AS_GOOD

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from conftest import wait_until
@@ -15,8 +14,6 @@ from medley.batches import read_outcome
 from medley.ledger import Progress
 from medley.records import JobId
 from medley.settings import Settings
-from medley_producer.local import private_redis, start_redis
-from medley_producer.local import redis_url as url_in
 from outcomes import list_outcomes
 from servers import S3Server
 
@@ -139,69 +136,12 @@ def test_at_the_real_settings_it_is_delivered_once_too(tmp_path: Path, redis_url
         outlast_three_leases(farm, dataset)
 
 
-def test_a_killed_painter_costs_an_attempt_and_three_cost_the_job(farm: Farm, dataset: Path) -> None:
-    worker = farm.start_worker()
-    batch = farm.submit("poison", dataset, pairs=1, num_steps=2000)
-    killed: set[int] = set()
-
-    def painting_again() -> list[psutil.Process]:
-        reported = farm.cluster.ledger.painting(batch.name, 2)
-        return [p for p in worker.painters() if reported and p.pid not in killed]
-
-    for _ in range(farm.settings.attempts):
-        (painter,) = wait_until(painting_again, 60, f"a painting; {farm.told()}")
-        killed.add(painter.pid)
-        painter.kill()
-        wait_until(lambda: not farm.cluster.ledger.painting(batch.name, 2), 30, "the report to age")
-    farm.await_end(batch)
-    (job,) = list_outcomes(farm.cluster.storage, batch.name).failed
-    outcome = read_outcome(farm.cluster.storage, batch.name, job, "failed")
-    assert (outcome.kind, outcome.attempts) == ("poison", farm.settings.attempts)
-
-
-def test_a_worker_told_to_stop_gives_its_job_back_at_once(farm: Farm, dataset: Path) -> None:
-    stopped = farm.start_worker()
-    batch = farm.submit("stopped", dataset, pairs=1, num_steps=150)
-    wait_until(lambda: farm.cluster.ledger.painting(batch.name, 60), 60, "a painting")
-    parent = stopped.parent
-    parent.terminate()
-    wait_until(lambda: farm.cluster.ledger.queue_lengths()["bulk"] == 1, 10, f"the job's return; {farm.told()}")
-    wait_until(lambda: not stopped.program.alive(), 10, "the end of the worker")
-    assert stopped.program.exit_code == 0
-    farm.start_worker()
-    (result,) = farm.await_end(batch).values()
-    assert read_outcome(farm.cluster.storage, batch.name, result.job_id, "done").attempts == 1
-
-
-def test_a_redis_that_lost_everything_costs_one_more_submit(tmp_path: Path, dataset: Path) -> None:
-    with private_redis() as url:
-        folder = Path(url.removeprefix("unix://")).parent
-    folder.mkdir(mode=0o700)
-    server = start_redis(folder)
-    try:
-        with open_farm(tmp_path, url_in(folder), (tmp_path / "storage").as_uri()) as farm:
-            farm.start_worker()
-            batch = farm.submit("lost", dataset, num_steps=20)
-            wait_until(lambda: len(farm.done(batch)) >= 3, 60, "three jobs done")
-            server.stop()
-            server = start_redis(folder)
-            assert farm.cluster.ledger.counts(batch.name).ended < 3, "Redis remembers"
-            before = {job: farm.results(batch)[job].attempt for job in farm.done(batch)}
-
-            farm.submit("lost", dataset, num_steps=20)
-            results = farm.await_end(batch)
-            assert len(results) == batch.jobs == 12
-            assert {job: results[job].attempt for job in before} == before
-    finally:
-        server.stop()
-
-
 def test_a_message_that_cannot_be_dealt_with_is_dropped_and_can_be_sent_again(farm: Farm, dataset: Path) -> None:
     batch = farm.submit("future", dataset, pairs=1)
     known = farm.cluster.storage.get(keys.batch(batch.name))
     farm.cluster.storage.put(keys.batch(batch.name), b'{"from": "another version"}')
     worker = farm.start_worker()
-    wait_until(lambda: "The message is dropped" in worker.log.read_text(), 60, f"the drop; {farm.told()}")
+    wait_until(lambda: "is dropped: Not a valid Batch" in worker.log.read_text(), 60, f"the drop; {farm.told()}")
     farm.cluster.storage.put(keys.batch(batch.name), known)
     assert farm.submit("future", dataset, pairs=1) == batch
     assert len(farm.await_end(batch)) == 1
