@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from medley.jobs import ENGINE
-from medley.ledger import Ledger, Painter
+from medley.ledger import Ledger
+from medley.roster import Painter
 from medley.settings import Settings
 from medley_producer.doctor import WITHIN_S, Examination, Finding
 

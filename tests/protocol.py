@@ -31,11 +31,12 @@ from medley.errors import (
     UsageError,
 )
 from medley.jobs import Batch, QueueKind, StyleTransfer
-from medley.ledger import Painter, Progress
+from medley.paintings import Progress
 from medley.queue import PAINT, QUEUES, make_celery
 from medley.reconciling import reconcile_all
 from medley.records import BatchName, JobId
 from medley.results import Result, Seconds
+from medley.roster import Painter
 from medley.settings import Settings
 from medley.storage import Storage
 from medley.storage.folder import FolderStorage

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from medley.costs import Size, Trial, TrialRequest, bytes_needed
 from medley.errors import MedleyError, UsageError
 from medley.jobs import ENGINE, StyleTransferOptions
-from medley.ledger import Painter
+from medley.roster import Painter
 from medley.settings import Settings
 from medley_producer.local import environment
 from medley_producer.weights import DEFAULT, Vgg, weights_here

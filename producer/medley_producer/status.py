@@ -12,7 +12,8 @@ from medley.cluster import Cluster
 from medley.control import read_control
 from medley.errors import UsageError
 from medley.jobs import Batch
-from medley.ledger import Counts, Progress
+from medley.ledger import Counts
+from medley.paintings import Progress
 from medley.records import BatchName, JobId
 from medley.results import ControlState
 from medley.storage import Storage

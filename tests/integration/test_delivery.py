@@ -27,11 +27,11 @@ from medley.errors import (
     WeightsError,
 )
 from medley.jobs import Batch, Sampling, StyleTransfer, StyleTransferOptions
-from medley.ledger import Painter as Greeting
-from medley.ledger import Progress
+from medley.paintings import Progress
 from medley.reconciling import reconcile
 from medley.removing import remove_batch
 from medley.results import Result, Seconds
+from medley.roster import Painter as Greeting
 from medley.settings import Settings
 from medley_producer.submit import Request, submit
 from medley_workers.delivery import Desk, deliver

@@ -11,7 +11,7 @@ from farm import LEASE_S, Farm, open_farm
 from fixtures_s3 import storage_on
 from medley import keys
 from medley.batches import read_outcome
-from medley.ledger import Progress
+from medley.paintings import Progress
 from medley.records import JobId
 from medley.settings import Settings
 from outcomes import list_outcomes

@@ -18,7 +18,7 @@ from medley.control import cancel, pause
 from medley.ending import finish_batch
 from medley.errors import RedisUnreachable, UsageError
 from medley.jobs import Batch, Sampling, StyleTransferOptions
-from medley.ledger import Progress
+from medley.paintings import Progress
 from medley.results import Outcome
 from medley.settings import Settings
 from medley_producer.following import follow

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from medley.cluster import Cluster
-from medley.ledger import Ledger, Painter
+from medley.ledger import Ledger
+from medley.roster import Painter
 from medley.settings import Settings
 from medley_workers.pulse import Pulse
 

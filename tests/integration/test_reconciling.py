@@ -13,7 +13,7 @@ from medley.control import cancel, pause, resume, retry
 from medley.ending import finish_batch
 from medley.errors import BatchStopped, UsageError
 from medley.jobs import Batch, Sampling, StyleTransferOptions
-from medley.ledger import Progress
+from medley.paintings import Progress
 from medley.queue import QUEUES
 from medley.reconciling import reconcile, reconcile_all
 from medley_producer.submit import Request, submit

@@ -18,7 +18,7 @@ from medley.control import cancel, pause, read_control
 from medley.ending import finish_batch
 from medley.errors import BatchBusy, UsageError
 from medley.jobs import ENGINE, Batch, Sampling, StyleTransfer, StyleTransferOptions
-from medley.ledger import Progress
+from medley.paintings import Progress
 from medley.records import JobId
 from medley.removing import Swept, remove_batch, sweep
 from medley.results import Outcome, Result, Seconds, StoredFile

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from medley.jobs import ENGINE, StyleTransferOptions
-from medley.ledger import Painter
+from medley.roster import Painter
 from medley.settings import Settings
 from medley_producer.estimating import cluster_estimate, estimate
 

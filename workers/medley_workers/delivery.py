@@ -25,8 +25,8 @@ from medley.errors import (
     UsageError,
 )
 from medley.jobs import Batch, StyleTransfer, job_id
-from medley.ledger import Attempts
 from medley.media.images import shown
+from medley.paintings import Attempts
 from medley.queue import PAINT, publish_finish
 from medley.records import BatchName
 from medley.results import ControlState, Outcome, Result, Status

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from medley.cluster import Cluster
 from medley.errors import MedleyError
 from medley.jobs import ENGINE, Batch, StyleTransfer, Weights
-from medley.ledger import Painter
 from medley.media.images import shown
 from medley.records import Digest
 from medley.results import Result
+from medley.roster import Painter
 from medley.settings import Settings
 from medley.storage.patient import PatientStorage
 from medley_workers.delivery import Desk

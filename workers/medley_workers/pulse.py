@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 from medley.cluster import Cluster
 from medley.errors import MedleyError
-from medley.ledger import Painter
+from medley.roster import Painter
 from medley_workers.suspicion import why_stop, worker_of
 
 log = logging.getLogger(__name__)

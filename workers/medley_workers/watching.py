@@ -9,7 +9,7 @@ from medley.cluster import Cluster
 from medley.control import control_now
 from medley.errors import MedleyError, PaintingStopped
 from medley.jobs import Batch, StyleTransfer
-from medley.ledger import Progress
+from medley.paintings import Progress
 from medley.results import ControlState
 from medley_workers.draining import requested
 from medley_workers.pulse import Pulse
