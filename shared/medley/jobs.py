@@ -164,7 +164,7 @@ class StyleTransfer(Record):
     kind: Literal["style_transfer"] = "style_transfer"
     id: JobId
     content: Picture
-    styles: tuple[Style, ...] = Field(min_length=1)
+    styles: Annotated[tuple[Style, ...], Field(min_length=1), FailFast()]
 
     @property
     def names(self) -> str:

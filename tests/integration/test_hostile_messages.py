@@ -2,7 +2,6 @@
 
 import json
 import re
-import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 import redis
+from pydantic import ValidationError
 
 from conftest import wait_until
 from farm import FINISHES_WITHIN_S, open_farm
@@ -194,10 +194,10 @@ def test_a_message_with_very_many_mistakes_costs_little(real: Json, part: str) -
     many: list[int] = [0] * (MOST_BYTES // 5)  # in base64 a third longer
     text = with_body(real, [[batch, many if part == "jobs" else [job | {"styles": many}]], kwargs, embed])
     assert MOST_BYTES * 0.7 < len(text) < MOST_BYTES
-    started = time.process_time()
-    with pytest.raises(UsageError, match="0"):
+    with pytest.raises(UsageError) as raised:
         read_message(text)
-    assert time.process_time() - started < 0.5, "the worker's event loop waits meanwhile"
+    assert isinstance(raised.value.__cause__, ValidationError)
+    assert raised.value.__cause__.error_count() < 10, "the worker's event loop waits while mistakes are listed"
 
 
 def test_celery_is_given_nothing_that_medley_does_not_read(real: Json) -> None:
