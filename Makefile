@@ -24,8 +24,9 @@ demo: install
 	$(BIN)/medley run --content demo/samples/contents --styles demo/samples/styles \
 		--pairs 6 --sample-seed 2 --size 192 --num-steps 60 --frame-every 20 --out demo/out
 
+# Two at a time: most tests wait for processes of their own. Files stay together, as their fixtures do.
 test: install float-weights
-	$(BIN)/python -m pytest -m "not soak"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not soak"
 
 # The slow forms: real lease times and longer runs.
 soak: install

@@ -16,6 +16,9 @@ from medley_producer.local import private_redis
 
 pytest_plugins = ["fixtures_s3", "fixtures_vgg"]
 
+# Tests, and the workers that they start, share two cores; OpenMP's barriers crawl where threads wait for a core.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,8 +29,6 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    # Workers of tests share two cores with others; OpenMP's barriers crawl where threads wait for a core.
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
 T = TypeVar("T")

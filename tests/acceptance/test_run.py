@@ -74,7 +74,7 @@ def test_a_run_paints_every_pair_and_lays_it_out(tmp_path: Path, start: Start) -
     assert processes_of(tmp_path / "out") == []
 
 
-@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.soak)])
 def test_an_interrupted_run_leaves_no_process_and_goes_on(
     tmp_path: Path, start: Start, signal_number: signal.Signals
 ) -> None:

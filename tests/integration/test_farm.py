@@ -103,10 +103,7 @@ def real_settings() -> dict[str, Any]:
 
 @pytest.mark.soak
 def test_at_the_real_settings_it_is_taken_up_within_a_minute(tmp_path: Path, redis_url: str, dataset: Path) -> None:
-    real: dict[str, Any] = {
-        name: Settings.model_fields[name].default for name in ("lease_s", "lease_renew_s", "give_back_s")
-    }
-    with open_farm(tmp_path, redis_url, (tmp_path / "storage").as_uri(), **real) as farm:
+    with open_farm(tmp_path, redis_url, (tmp_path / "storage").as_uri(), **real_settings()) as farm:
         kill_a_painter(farm, dataset, taken_up_within_s=60)
 
 
@@ -116,7 +113,7 @@ def outlast_three_leases(farm: Farm, dataset: Path) -> None:
     farm.start_worker()
     farm.await_end(farm.submit("warm-up", dataset, pairs=1))
     (short,) = farm.await_end(farm.submit("short", dataset, pairs=1, num_steps=100)).values()
-    steps = round(100 * 5 * lease_s / short.seconds.paint)
+    steps = round(100 * 4 * lease_s / short.seconds.paint)
     idle = farm.start_worker()
     wait_until(lambda: "ready." in idle.log.read_text(), 30, "a second worker that could take the job")
     (result,) = farm.await_end(farm.submit("long", dataset, pairs=1, num_steps=steps), within_s=10 * lease_s).values()
