@@ -21,7 +21,8 @@ def vgg(folder: Path, *words: str, cores: set[int] | None = None) -> dict[str, A
     """What a command prints as JSON; it may be held to some cores."""
     command = [sys.executable, "-m", "medley_producer", "vgg", *words, "--json"]
     held = partial(os.sched_setaffinity, 0, cores) if cores else None
-    ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, preexec_fn=held)
+    env = os.environ | ({"OMP_NUM_THREADS": str(len(cores))} if cores else {})
+    ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, preexec_fn=held, env=env)
     assert ended.returncode == 0, ended.stderr
     found: dict[str, Any] = json.loads(ended.stdout)
     return found
