@@ -105,7 +105,7 @@ class Farm:
         """The results that the batch's jobs have so far."""
         jobs = {job.id for job in read_manifest(self.cluster.storage, batch)}
         found = {job: read_result(self.cluster.storage, job) for job in jobs}
-        return {job: result for job, result in found.items() if result}
+        return {job: result for job, result in found.items() if isinstance(result, Result)}
 
     def done(self, batch: Batch) -> set[JobId]:
         """The jobs that are done."""

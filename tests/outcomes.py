@@ -3,8 +3,9 @@
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from medley.batches import each_outcome
-from medley.jobs import Batch, StyleTransfer
+from medley.batches import each_outcome, read_manifest
+from medley.jobs import AnyBatch, StyleTransfer
+from medley.kinds import Job
 from medley.records import BatchName, JobId
 from medley.results import Outcome
 from medley.storage import Storage
@@ -30,7 +31,15 @@ def list_outcomes(storage: Storage, name: BatchName) -> Outcomes:
     return outcomes
 
 
-def an_outcome(batch: Batch, job: StyleTransfer, kind: str = "painted") -> Outcome:
+def transfers(storage: Storage, batch: AnyBatch) -> list[StyleTransfer]:
+    """The pairs of a batch of style transfers, in the manifest's order."""
+    jobs = list(read_manifest(storage, batch))
+    pairs = [job for job in jobs if isinstance(job, StyleTransfer)]
+    assert pairs == jobs
+    return pairs
+
+
+def an_outcome(batch: AnyBatch, job: Job, kind: str = "painted") -> Outcome:
     """An outcome of a job: done if it was painted or reused, else failed."""
     return Outcome(
         job=job.id, batch=batch.name, status="done" if kind in ("painted", "reused") else "failed", kind=kind,

@@ -30,7 +30,8 @@ from medley.errors import (
     ServiceUnreachable,
     UsageError,
 )
-from medley.jobs import Batch, QueueKind, StyleTransfer
+from medley.jobs import AnyBatch, Batch, QueueKind, StyleTransfer
+from medley.kinds import Job
 from medley.paintings import Progress
 from medley.queue import PAINT, QUEUES, make_celery
 from medley.reconciling import reconcile_all
@@ -289,7 +290,7 @@ class Farm:
         if self.storage.exists(keys.result(job)):
             assert now > self._committed[job], f"{delivery} though it is painted"
 
-    def _check_finished(self, batch: Batch) -> None:
+    def _check_finished(self, batch: AnyBatch) -> None:
         """See that every job has ended; or else has been tried again since it had: then the end must be taken back."""
         self._finished_at[batch.name] = self._clock.now
         lacking = self._jobs_of(batch) - list_outcomes(self.storage, batch.name).all
@@ -330,7 +331,7 @@ class Farm:
             request, kind = self._requests[name]
             submit(self.cluster, request, kind, quiet)
         elif batch := read_batch(self.cluster.storage, name):
-            act: Callable[[Cluster, Batch], object] = {
+            act: Callable[[Cluster, AnyBatch], object] = {
                 "pause": pause, "cancel": cancel, "resume": resume, "retry": retry
             }[what]  # fmt: skip
             act(self.cluster, batch)
@@ -354,8 +355,10 @@ class Farm:
                 self._check_acknowledged(delivery)
                 step("acknowledge", lambda: qos.ack(tag), away)
 
-    def _paint(self, job: StyleTransfer, batch: Batch) -> Result:
+    def _paint(self, job: Job, batch: AnyBatch) -> Result:
         """Paint as the delivery's fate has it, see medley_workers/painting.py; the pictures are of no matter here."""
+        assert isinstance(job, StyleTransfer)
+        assert isinstance(batch, Batch)
         delivery = self.deliveries[cast(Process, here())]
         self.paintings[job.id] += 1
         self._check_painted_once(delivery, job.id)
@@ -435,13 +438,13 @@ class Farm:
     def _lapse(self, job: JobId) -> int:
         return self._lapses[job] + self._losses
 
-    def _batch(self, name: BatchName) -> Batch | None:
+    def _batch(self, name: BatchName) -> AnyBatch | None:
         return read_batch(self.storage, name)
 
-    def _batches(self) -> Iterator[Batch]:
+    def _batches(self) -> Iterator[AnyBatch]:
         return (batch for name in self._requests if (batch := self._batch(name)))
 
-    def _jobs_of(self, batch: Batch) -> set[JobId]:
+    def _jobs_of(self, batch: AnyBatch) -> set[JobId]:
         if batch.name not in self._jobs:
             self._jobs[batch.name] = {job.id for job in read_manifest(self.storage, batch)}
         return self._jobs[batch.name]

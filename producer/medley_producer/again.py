@@ -38,6 +38,10 @@ def paint_again(
         UsageError: the file does not say how it was made, it needs other weights, or an input is nowhere.
     """
     made = how_made(file, settings)
+    if made.job.init and with_init:
+        raise UsageError(
+            f"{shown(file.name)} is of a chain and began with the picture before it; name that one with --init."
+        )
     _require_weights(file, made.weights, weights)
     init = made.options.init if with_init and isinstance(made.options.init, Picture) else None
     wanted = [made.job.content, *made.job.styles, *([init] if init else [])]

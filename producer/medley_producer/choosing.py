@@ -26,7 +26,7 @@ from medley.jobs import (
 )
 from medley.layers import convolutions
 from medley.media.images import open_picture, probe, shown
-from medley.records import Digest, InputName
+from medley.records import Digest, InputName, JobId
 from medley.settings import Settings
 from medley.sizes import check_size, rendered_size, smallest_side, style_size
 from medley_producer.buckets import Buckets
@@ -249,13 +249,18 @@ def choose(
         StorageUnreachable, StorageRefused: a bucket cannot be read at all.
     """
     empty, job_id = True, job_ids(options, weights)
+    before: dict[Digest, JobId] = {}  # of a chain, the last picture of each content
     choice.skipped += pools.skipped
     if choice.strict:
         refuse_skipped(choice.skipped)
     for content, pictures in _usable(pools, sampling, options, choice):
         empty = False
         styles = tuple(Style(**picture.model_dump(), weight=sampling.weight(n)) for n, picture in enumerate(pictures))
-        yield StyleTransfer(id=job_id(content, styles), content=content, styles=styles)
+        init = before.get(content.sha256)
+        job = StyleTransfer(id=job_id(content, styles, init), content=content, styles=styles, init=init)
+        if sampling.chain:
+            before[content.sha256] = job.id
+        yield job
     if choice.strict:
         refuse_skipped(choice.skipped)
     if empty:

@@ -2,12 +2,10 @@
 
 import importlib
 import importlib.util
-import signal
 import time
 from argparse import Namespace
 from dataclasses import asdict
 from pathlib import Path
-from typing import NoReturn
 
 from rich.console import Console
 
@@ -16,13 +14,16 @@ from medley.costs import Size
 from medley.errors import UsageError
 from medley.settings import Settings
 from medley_producer import submit as submitting
+from medley_producer import walking
 from medley_producer.choosing import Choice, Pools, check_options, choose
-from medley_producer.controlling import cancel, exit_code, fetch, pause, reached, resume, retry, rm, status
+from medley_producer.controlling import cancel, exit_code, fetch, pause, resume, retry, rm, status
 from medley_producer.estimating import cluster_estimate, estimate
 from medley_producer.following import follow
 from medley_producer.layout import lay_out
-from medley_producer.local import local_worker, only_one, private_redis, require_alive
+from medley_producer.local import interruptible, local_farm, local_worker, require_alive
+from medley_producer.reaching import reached
 from medley_producer.requesting import asked_of_run, asked_of_submit
+from medley_producer.showing import sheet, video
 from medley_producer.status import BatchStatus, stored_status
 from medley_producer.submit import Request
 from medley_producer.telling import (
@@ -36,8 +37,8 @@ from medley_producer.telling import (
 )
 
 __all__ = [
-    "cancel", "doctor", "fetch", "pause", "resume", "retry", "rm", "run", "samples", "status", "submit", "vgg",
-    "worker",
+    "art", "cancel", "doctor", "fetch", "pause", "resume", "retry", "rm", "run", "samples", "sheet", "status", "submit",
+    "vgg", "video", "walk", "worker",
 ]  # fmt: skip
 
 
@@ -45,21 +46,13 @@ def run(args: Namespace) -> int:
     """The whole pipeline on this machine: a private Redis, a worker, and a folder."""
     started = time.monotonic()
     _require_painting()
-    for ending in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(ending) is not signal.SIG_IGN:  # as under nohup
-            signal.signal(ending, _interrupt)
+    interruptible()
     settings, out = _settings(args), Path(args.out)
     _require_gpu(settings)
     with telling(Console(stderr=True)) as told:
         request, pools = asked_of_run(args, settings, told)
     state = out.absolute() / ".medley"
-    with only_one(state), private_redis() as redis_url:
-        storage_url = (state / "storage").as_uri()
-        # The grace is for a step and a checkpoint, with which the next run goes on; the prompt must be back soon. No
-        # patience: a private Redis that is gone does not come back.
-        ours = {"redis_url": redis_url, "storage_url": storage_url, "grace_s": 2.0, "patience_s": 0.0}
-        local = settings.model_copy(update=ours)
-        cluster = reached(local)
+    with local_farm(settings, state) as cluster:
         status = _paint_here(cluster, request, pools, out, log=state / "worker.log")
         tell_end(args, cluster, status, time.monotonic() - started, out)
     return exit_code(status)
@@ -85,7 +78,7 @@ def _paint_here(cluster: Cluster, request: Request, pools: Pools, out: Path, log
             ):
                 status = follow(cluster, batch, console, look=lambda: require_alive(worker))
     finally:
-        lay_out(cluster.storage, batch, out)
+        lay_out(cluster.storage, cluster.settings, batch, out)
     return status
 
 
@@ -119,6 +112,23 @@ def worker(args: Namespace) -> int:
     _require_painting()
     code: int = importlib.import_module("medley_workers.app").main(_settings(args), args.queues, args.name)
     return code
+
+
+def art(args: Namespace) -> int:
+    """Make a picture with a random network."""
+    _require_painting()
+    settings = _settings(args)
+    _require_gpu(settings)
+    return walking.art(args, settings)
+
+
+def walk(args: Namespace) -> int:
+    """Make the video of a walk through the pictures of a random network."""
+    settings = _settings(args)
+    if not args.batch:
+        _require_painting()
+        _require_gpu(settings)
+    return walking.walk(args, settings)
 
 
 def samples(args: Namespace) -> int:
@@ -161,7 +171,7 @@ def doctor(args: Namespace) -> int:
 
 def _settings(args: Namespace) -> Settings:
     """The settings, and of a command that paints those that it was told."""
-    given = {name: getattr(args, name) for name in ("device", "checkpoint_every_s")}
+    given = {name: getattr(args, name, None) for name in ("device", "checkpoint_every_s")}
     return Settings.load(**{name: value for name, value in given.items() if value is not None})
 
 
@@ -190,7 +200,3 @@ def _sizes(choice: Choice, request: Request) -> tuple[Size, list[Size]]:
     if choice.largest is None or choice.largest_style is None:
         raise ValueError("nothing was chosen, which choose() refuses")
     return choice.largest, [choice.largest_style] * request.sampling.styles_per_pair
-
-
-def _interrupt(*_: object) -> NoReturn:
-    raise KeyboardInterrupt

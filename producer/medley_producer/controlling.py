@@ -1,7 +1,7 @@
 """The commands for a batch that exists: how far it is, what is decided about it, and its pictures."""
 
 from argparse import Namespace
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
@@ -9,12 +9,12 @@ from rich.console import Console
 from medley import control
 from medley.cluster import Cluster
 from medley.errors import UsageError
-from medley.jobs import Batch
+from medley.jobs import AnyBatch
 from medley.removing import remove_batch, sweep
 from medley.settings import Settings
-from medley.storage.patient import PatientStorage
 from medley_producer.following import follow
 from medley_producer.layout import lay_out
+from medley_producer.reaching import reached
 from medley_producer.requesting import batch_name
 from medley_producer.status import BatchStatus, named_batch, overview, stored_status
 from medley_producer.telling import (
@@ -26,20 +26,6 @@ from medley_producer.telling import (
     telling,
     told_if_interrupted,
 )
-
-PATIENCE_S = 10.0
-"""A storage that answered is asked again for so long: of the hundreds of requests of a large batch, one may fail."""
-
-
-def reached(settings: Settings) -> Cluster:
-    """The cluster, both of whose services answer.
-
-    Raises:
-        UsageError, ServiceUnreachable, ServiceRefused: one cannot be used; the message says which, and what to do.
-    """
-    cluster = Cluster.open(settings)
-    cluster.check()
-    return replace(cluster, storage=PatientStorage(cluster.storage, PATIENCE_S))
 
 
 def exit_code(status: BatchStatus) -> int:
@@ -83,7 +69,7 @@ def cancel(args: Namespace) -> int:
     )  # fmt: skip
 
 
-def _decided(args: Namespace, batch: Batch, state: str, *lines: str) -> int:
+def _decided(args: Namespace, batch: AnyBatch, state: str, *lines: str) -> int:
     tell(args, {"batch": batch.name, "state": state}, f"Batch {batch.name} is {state}.", *lines)
     return 0
 
@@ -158,7 +144,7 @@ def _rm_unused(args: Namespace) -> int:
 def fetch(args: Namespace) -> int:
     """Bring a batch's pictures to this machine."""
     cluster, batch = _reached_batch(args)
-    placed = lay_out(cluster.storage, batch, Path(args.out))
+    placed = lay_out(cluster.storage, cluster.settings, batch, Path(args.out))
     state = stored_status(cluster, batch)
     tell(
         args,
@@ -168,13 +154,13 @@ def fetch(args: Namespace) -> int:
     return exit_code(state)
 
 
-def _reached_batch(args: Namespace) -> tuple[Cluster, Batch]:
+def _reached_batch(args: Namespace) -> tuple[Cluster, AnyBatch]:
     """The batch that is named, where both services answer."""
     cluster = reached(Settings.load())
     return cluster, named_batch(cluster.storage, batch_name(args.batch))
 
 
-def _stored_batch(args: Namespace) -> tuple[Cluster, Batch]:
+def _stored_batch(args: Namespace) -> tuple[Cluster, AnyBatch]:
     """The batch that is named; only storage has to answer, as decisions stand there."""
     cluster = Cluster.open(Settings.load())
     cluster.storage.check()

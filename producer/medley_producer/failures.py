@@ -13,7 +13,7 @@ from medley import keys
 from medley.batches import each_outcome, read_outcome
 from medley.cluster import Cluster
 from medley.errors import ObjectMissing, UsageError
-from medley.jobs import Batch
+from medley.jobs import AnyBatch
 from medley.media.images import shown
 from medley.records import JobId
 from medley.storage import Storage
@@ -79,7 +79,7 @@ def _pair(failure: Failure) -> str:
     return str(failure.get("names") or failure.get("job"))
 
 
-def _listed(storage: Storage, batch: Batch) -> Iterator[Failure]:
+def _listed(storage: Storage, batch: AnyBatch) -> Iterator[Failure]:
     with tempfile.TemporaryDirectory(prefix="medley-") as folder:
         path = Path(folder, "failures.jsonl")
         storage.get_file(keys.failures(batch.name), path)
@@ -100,7 +100,7 @@ def _failure(line: bytes) -> Failure:
     return failure
 
 
-def _failed(storage: Storage, batch: Batch) -> Iterator[Failure]:
+def _failed(storage: Storage, batch: AnyBatch) -> Iterator[Failure]:
     def read(job: JobId) -> Failure | None:
         try:
             outcome = read_outcome(storage, batch.name, job, "failed")

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from medley import keys
 from medley.cluster import Cluster
 from medley.errors import MedleyError, ServiceRefused, ServiceUnreachable, UsageError
-from medley.jobs import Batch
+from medley.jobs import AnyBatch
 from medley.media.images import shown
 from medley.records import JobId
 from medley.results import ControlState
@@ -32,7 +32,7 @@ NARROW_NAME = 22
 """Letters that are left of a name then."""
 
 
-def follow(cluster: Cluster, batch: Batch, console: Console, look: Callable[[], None] = lambda: None) -> BatchStatus:
+def follow(cluster: Cluster, batch: AnyBatch, console: Console, look: Callable[[], None] = lambda: None) -> BatchStatus:
     """Wait until a batch is cancelled, or everything it ends with is there; returns how it ended.
 
     ``look`` is called at every look, and may raise to end the wait.
@@ -74,7 +74,7 @@ def follow(cluster: Cluster, batch: Batch, console: Console, look: Callable[[], 
             time.sleep(LOOK_EVERY_S)
 
 
-def _looked(cluster: Cluster, batch: Batch, control: ControlState | None) -> BatchStatus:
+def _looked(cluster: Cluster, batch: AnyBatch, control: ControlState | None) -> BatchStatus:
     """Where the batch stands now; as stored, unless it is known what was decided and the ledger suffices."""
     if control is None:
         cluster.storage.check()  # a storage that is full or gone would be waited for without end
@@ -102,7 +102,7 @@ def _progress(console: Console) -> Progress:
 class _View:
     """The lines: one for the batch, one for each job being painted."""
 
-    def __init__(self, progress: Progress, batch: Batch) -> None:
+    def __init__(self, progress: Progress, batch: AnyBatch) -> None:
         self._progress = progress
         self._is_wide = progress.console.width >= WIDE
         self._steps = batch.options.num_steps
@@ -119,7 +119,8 @@ class _View:
         failed = f", {status.failed} failed" if status.failed else ""
         rate = f", {speed:.2g} steps/s" if speed else ""
         note = f"{status.done}/{status.batch.jobs} painted{failed}{rate if self._is_wide else ''}"
-        note += {"ending": ", making the sheet", "paused": ", paused"}.get(status.state, "")
+        ending = status.ending or "making the video and the gallery"
+        note += {"ending": f", {ending}", "paused": ", paused"}.get(status.state, "")
         self._progress.update(self._batch, completed=status.steps_done, note=note)
         for job in self._jobs.keys() - status.painting.keys():
             self._progress.remove_task(self._jobs.pop(job))

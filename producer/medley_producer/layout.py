@@ -1,22 +1,28 @@
-"""A batch's pictures as files that a person finds: ``<content>--<style>.png``, the sheet, what failed."""
+"""A batch as files that a person finds: ``<content>--<style>.png``, the sheet, the video, the gallery, what failed."""
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from itertools import islice
+from itertools import count, islice, takewhile
 from pathlib import Path, PurePosixPath
 
 from medley import keys
 from medley.batches import each_outcome, read_manifest, read_result
 from medley.errors import ObjectMissing
-from medley.jobs import Batch, StyleTransfer
+from medley.jobs import AnyBatch
+from medley.kinds import Job
 from medley.media.images import shown
 from medley.ondisk import JobTable
+from medley.pieces.gallery import Pieces, each_page, page_path
+from medley.pieces.source import Source
 from medley.records import JobId
-from medley.results import Result
+from medley.results import PICTURE_FILE, StoredFile
+from medley.settings import Settings
 from medley.storage import Storage
+from medley.storage.folder import whole_file
+from medley.walks import Walk
 
 FETCHES_AT_ONCE = 8
 """Fetches wait for the network more than for anything here."""
@@ -28,22 +34,26 @@ TITLE_BYTES = 200
 """File systems take names of 255 bytes; what is left is for a number, an extension, and a name while it is written."""
 
 
-def title(job: StyleTransfer) -> str:
-    """What a job is called: ``<content>--<style>``, a blend's styles joined by ``+``; cut to :data:`TITLE_BYTES`.
+def title(job: Job) -> str:
+    """What a job is called: ``<content>--<style>``, a blend's styles joined by ``+``; cut to :data:`TITLE_BYTES`. Those
+    of a walk have no names of their own.
 
     It is printable whatever its pictures are called, and no program takes it for an option.
     """
+    if isinstance(job, Walk):
+        return ""
     styles = "+".join(PurePosixPath(style.name).stem for style in job.styles)
     whole = shown(f"{PurePosixPath(job.content.name).stem}--{styles}").replace("\\", "_")
     return re.sub("^[-.]", "_", whole).encode()[:TITLE_BYTES].decode(errors="ignore")
 
 
-def titles(storage: Storage, batch: Batch) -> Iterator[tuple[JobId, str]]:
+def titles(storage: Storage, batch: AnyBatch) -> Iterator[tuple[JobId, str]]:
     """Every job of a batch, once and in order, with a title that no other has: later ones are numbered."""
     with JobTable() as seen, JobTable() as taken:
         for job in read_manifest(storage, batch):
             if seen.put([(job.id, "")]):
-                yield job.id, _free(title(job), taken)
+                name = title(job)
+                yield job.id, _free(name, taken) if name else ""
 
 
 def _free(name: str, taken: JobTable) -> str:
@@ -58,45 +68,77 @@ def _id_of(name: str) -> JobId:
     return hashlib.sha256(name.casefold().encode()).hexdigest()[:32]
 
 
-def lay_out(storage: Storage, batch: Batch, folder: Path) -> int:
-    """Put what a batch has so far into a folder; returns how many pictures that are.
+def lay_out(storage: Storage, settings: Settings, batch: AnyBatch, folder: Path) -> int:
+    """Put what a batch has so far into a folder; returns how many results that are.
 
     A folder's storage on the same file system is linked rather than copied. What is there already under a name is
-    replaced. Frames go to ``frames/<content>--<style>/<step>.jpg``.
+    replaced. See :func:`place` for where things go; a batch that has ended has its sheet, its video and its gallery
+    there, too.
 
     Raises:
         ServiceUnreachable, ServiceRefused: what was fetched stays; doing it again goes on.
     """
     folder.mkdir(parents=True, exist_ok=True)
-
-    def place(item: tuple[JobId, str]) -> int:
-        result = read_result(storage, item[0])
-        if result is None:
-            return 0
-        _place(storage, result, folder, item[1])
-        return 1
-
     placed = 0
-    with JobTable() as outcomes, ThreadPoolExecutor(FETCHES_AT_ONCE) as threads:
+    with JobTable() as outcomes, JobTable() as named, ThreadPoolExecutor(FETCHES_AT_ONCE) as threads:
         outcomes.put(each_outcome(storage, batch.name))
         jobs = titles(storage, batch)
         while chunk := dict(islice(jobs, CHUNK)):
+            named.put(chunk.items())
             statuses = outcomes.values(list(chunk))
-            placed += sum(threads.map(place, [item for item in chunk.items() if statuses.get(item[0]) == "done"]))
-        has_failures = bool(batch.skipped or outcomes.count("failed"))
-    if storage.exists(keys.finished(batch.name)):
-        # What an earlier batch of this folder had must not be taken for this one's.
-        for name in ("contact_sheet.jpg", "failures.jsonl"):
-            (folder / name).unlink(missing_ok=True)
-        with suppress(ObjectMissing):  # there was no room for it
-            storage.get_file(keys.contact_sheet(batch.name), folder / "contact_sheet.jpg", link=True)
-        if has_failures:
-            storage.get_file(keys.failures(batch.name), folder / "failures.jsonl", link=True)
+            done = [item for item in chunk.items() if statuses.get(item[0]) == "done"]
+            placed += sum(threads.map(lambda item: _fetch(storage, item, folder), done))
+        if storage.exists(keys.finished(batch.name)):
+            failed = outcomes.count("failed")
+            _lay_out_pieces(storage, batch, folder, has_failures=bool(batch.skipped or failed))
+            source = Source(storage, settings, batch, lambda job: outcomes.values([job]).get(job) == "failed", failed)
+            _write_gallery(source, folder, lambda job: named.values([job])[job])
     return placed
 
 
-def _place(storage: Storage, result: Result, folder: Path, name: str) -> None:
+def place(name: str, file: str) -> str:
+    """Where a file of a result goes, as a path from the folder; ``name`` is the job's title.
+
+    ``<name>.png``, its frames as ``frames/<name>/<step>.jpg``, and small copies below ``gallery/<name>/``. A walk's
+    frames are those of the whole, ``frames/<number>.jpg``.
+    """
+    path = PurePosixPath(file)
+    if path.parts[0] == "frames":
+        return f"frames/{name}/{path.name}" if name else file
+    return f"{name}{path.suffix}" if file == PICTURE_FILE else f"gallery/{name}/{path.name}"
+
+
+def _fetch(storage: Storage, item: tuple[JobId, str], folder: Path) -> bool:
+    """Put the files of a job, which has this title, into a folder; false if it has no result."""
+    job, name = item
+    result = read_result(storage, job)
+    if result is None:
+        return False
     for file, stored in result.files.items():
-        path = PurePosixPath(file)
-        target = folder / "frames" / name / path.name if path.parts[0] == "frames" else folder / f"{name}{path.suffix}"
-        storage.get_file(stored.key, target, link=True)
+        storage.get_file(stored.key, folder / place(name, file), link=True)
+    return True
+
+
+def _lay_out_pieces(storage: Storage, batch: AnyBatch, folder: Path, *, has_failures: bool) -> None:
+    """Put what the batch ended with into the folder, but for the gallery, whose links are others there."""
+    pieces = [keys.contact_sheet(batch.name), keys.video(batch.name)]
+    pieces += [keys.failures(batch.name)] if has_failures else []
+    # What an earlier batch of this folder had must not be taken for this one's.
+    for name in ("contact_sheet.jpg", "medley.mp4", "failures.jsonl"):
+        (folder / name).unlink(missing_ok=True)
+    for key in pieces:
+        with suppress(ObjectMissing):  # there was no room for it, or nothing to show
+            storage.get_file(key, folder / key.rpartition("/")[2], link=True)
+
+
+def _write_gallery(source: Source, folder: Path, name_of: Callable[[JobId], str]) -> None:
+    def where(job: JobId, file: str, _stored: StoredFile) -> str:
+        return place(name_of(job), file)
+
+    video, sheet = (name if (folder / name).exists() else "" for name in ("medley.mp4", "contact_sheet.jpg"))
+    paths = (folder / page_path(number) for number in count(1))
+    for page in each_page(source, Pieces(where, video, sheet)):
+        with whole_file(next(paths)) as file:
+            file.write(page)
+    for old in takewhile(Path.exists, paths):  # of an earlier batch, which had more of them
+        old.unlink()

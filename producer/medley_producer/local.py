@@ -12,11 +12,14 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NoReturn
 
 import redis
 
+from medley.cluster import Cluster
 from medley.errors import MedleyError, RedisUnreachable, UsageError
 from medley.settings import Settings
+from medley_producer.reaching import reached
 
 REDIS_STARTS_WITHIN_S = 10.0
 """A Redis without data answers in some milliseconds; ten seconds allow for a machine that is busy or cold."""
@@ -146,6 +149,33 @@ def start_redis(folder: Path) -> Owned:
                 return server
     server.stop()
     raise RedisUnreachable(f"The private Redis did not start. The end of its log: {server.log_tail()}")
+
+
+@contextmanager
+def local_farm(settings: Settings, state: Path) -> Iterator[Cluster]:
+    """A cluster of this machine until the block is left: a private Redis, and storage in the folder ``state``, which is
+    held against another command.
+
+    Raises:
+        UsageError: another command holds the folder.
+        RedisUnreachable: the private Redis did not start.
+    """
+    with only_one(state), private_redis() as redis_url:
+        # The grace is for a step and a checkpoint, with which the next run goes on; the prompt must be back soon. No
+        # patience: a private Redis that is gone does not come back.
+        ours = {"redis_url": redis_url, "storage_url": (state / "storage").as_uri(), "grace_s": 2.0, "patience_s": 0.0}
+        yield reached(settings.model_copy(update=ours))
+
+
+def interruptible() -> None:
+    """Have the signals that end this command do so as Ctrl-C does."""
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(ending) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(ending, _interrupt)
+
+
+def _interrupt(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
 
 
 @contextmanager

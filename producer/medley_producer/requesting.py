@@ -16,10 +16,10 @@ from medley.qualities import quality
 from medley.records import BatchName, canonical_json
 from medley.settings import Settings
 from medley_producer.again import paint_again
-from medley_producer.arguments import record_from
 from medley_producer.choosing import Pools, picture_of
 from medley_producer.datasets import Entry
 from medley_producer.entries import is_picture
+from medley_producer.fields import record_from
 from medley_producer.submit import Request, Told
 from medley_producer.weights import vgg_of
 

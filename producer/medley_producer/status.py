@@ -7,11 +7,12 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from medley import keys
-from medley.batches import each_outcome, read_batch, read_finished, recount
+from medley.batches import each_outcome, read_batch, read_finished
 from medley.cluster import Cluster
 from medley.control import read_control
+from medley.enqueuing import recount
 from medley.errors import UsageError
-from medley.jobs import Batch
+from medley.jobs import AnyBatch
 from medley.ledger import Counts
 from medley.paintings import Progress
 from medley.records import BatchName, JobId
@@ -26,16 +27,18 @@ BATCHES_AT_ONCE = 16
 class BatchStatus:
     """Counts of a batch's jobs, and what is being painted.
 
-    ``recounted`` says that the ledger did not know the batch, so that its outcomes were counted in storage.
+    ``recounted`` says that the ledger did not know the batch, so that its outcomes were counted in storage; ``ending``
+    is how far the making of what it ends with is.
     """
 
-    batch: Batch
+    batch: AnyBatch
     done: int
     failed: int
     painting: dict[JobId, Progress]
     finished: bool
     control: ControlState = "running"
     recounted: bool = False
+    ending: str = ""
 
     @property
     def ended(self) -> int:
@@ -73,7 +76,7 @@ class BatchStatus:
         }
 
 
-def stored_status(cluster: Cluster, batch: Batch) -> BatchStatus:
+def stored_status(cluster: Cluster, batch: AnyBatch) -> BatchStatus:
     """Where a batch stands, whatever Redis has lost: two small objects of storage, and what the ledger counts; only
     where that does not know the batch, one LIST of its outcomes.
     """
@@ -83,13 +86,14 @@ def stored_status(cluster: Cluster, batch: Batch) -> BatchStatus:
     counts, recounted = cluster.ledger.counts(batch.name), False
     if not counts.counted:
         counts, recounted = _recounted(cluster, batch), True
+    ending = cluster.ledger.ending(batch.name) if counts.ended >= batch.jobs else ""
     return BatchStatus(
         batch, counts.done, counts.failed, _painting(cluster, batch), finished=False, control=control,
-        recounted=recounted,
+        recounted=recounted, ending=ending,
     )  # fmt: skip
 
 
-def noted_status(cluster: Cluster, batch: Batch, control: ControlState = "running") -> BatchStatus | None:
+def noted_status(cluster: Cluster, batch: AnyBatch, control: ControlState = "running") -> BatchStatus | None:
     """From the ledger alone, with what is known to be decided, cheap enough to ask twice a second; None if the ledger
     does not know the batch.
     """
@@ -99,7 +103,7 @@ def noted_status(cluster: Cluster, batch: Batch, control: ControlState = "runnin
     return BatchStatus(batch, counts.done, counts.failed, _painting(cluster, batch), finished=False, control=control)
 
 
-def _recounted(cluster: Cluster, batch: Batch) -> Counts:
+def _recounted(cluster: Cluster, batch: AnyBatch) -> Counts:
     if recount(cluster, batch):
         return cluster.ledger.counts(batch.name)
     # Another command enqueues the batch, and has the ledger count it; we count for ourselves.
@@ -107,14 +111,14 @@ def _recounted(cluster: Cluster, batch: Batch) -> Counts:
     return Counts(ended["done"], ended["failed"], 0, counted=False)
 
 
-def _painting(cluster: Cluster, batch: Batch) -> dict[JobId, Progress]:
+def _painting(cluster: Cluster, batch: AnyBatch) -> dict[JobId, Progress]:
     reported = cluster.ledger.painting(batch.name, within_s=cluster.settings.lease_s)
     # A process paints one job at a time: what it reported of an earlier one was cut short.
     newest = {progress.worker: job for job, progress in sorted(reported.items(), key=lambda item: item[1].at)}
     return {job: reported[job] for job in newest.values()}
 
 
-def named_batch(storage: Storage, name: BatchName) -> Batch:
+def named_batch(storage: Storage, name: BatchName) -> AnyBatch:
     """A batch that must exist.
 
     Raises:

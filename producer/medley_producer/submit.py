@@ -9,11 +9,12 @@ from itertools import islice
 from pathlib import Path
 
 from medley import keys
-from medley.batches import enqueue_missing, read_batch, write_manifest
+from medley.batches import read_batch, write_manifest
 from medley.cluster import Cluster
 from medley.control import require_running
+from medley.enqueuing import enqueue_missing
 from medley.errors import BatchConflict, DatasetError, ImageError, ObjectMissing, UsageError
-from medley.jobs import ENGINE, Batch, Picture, QueueKind, Sampling, StyleTransfer, StyleTransferOptions
+from medley.jobs import ENGINE, AnyBatch, Batch, Picture, QueueKind, Sampling, StyleTransfer, StyleTransferOptions
 from medley.media.images import shown
 from medley.notifying import ask_to_be_told
 from medley.records import BatchName, Digest, InputName
@@ -88,6 +89,8 @@ def submit(
     """
     check_options(request.options, request.vgg.weights)
     batch = read_batch(cluster.storage, request.name) or _create(cluster, request, queue, told, pools, chosen)
+    if not isinstance(batch, Batch):
+        raise BatchConflict(f"A batch {batch.name!r} exists, and it is a walk. Choose another name.")
     if differences := batch.differences(request.sampling, request.options, request.vgg.weights):
         raise BatchConflict(
             f"A batch {batch.name!r} exists with other arguments ({'; '.join(differences)}). "
@@ -105,7 +108,7 @@ def submit(
 
 def _create(
     cluster: Cluster, request: Request, queue: QueueKind, told: Told, pools: Pools | None, chosen: Chosen
-) -> Batch:
+) -> AnyBatch:
     """Write weights, inputs, manifest and batch.json, in this order; returns the batch that stands under the name."""
     storage = cluster.storage
     pools = pools or Pools.scan(request.sampling, cluster.settings, told)
@@ -134,6 +137,14 @@ def _create(
         skipped=tuple(choice.skipped),
         created_at=datetime.now(UTC),
     )
+    return stand(cluster, batch)
+
+
+def stand(cluster: Cluster, batch: AnyBatch) -> AnyBatch:
+    """Write batch.json, behind all that it names; returns the batch that stands under the name, as another may have
+    been sooner.
+    """
+    storage = cluster.storage
     with cluster.ledger.enqueuing(batch.name) as go_on:
         if sooner := read_batch(storage, batch.name):
             return sooner

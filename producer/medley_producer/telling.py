@@ -14,10 +14,11 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRe
 
 from medley import keys
 from medley.cluster import Cluster
-from medley.jobs import ENGINE, Skipped, StyleTransfer
+from medley.jobs import ENGINE, AnyBatch, Skipped, StyleTransfer
 from medley.media.images import shown
 from medley.queue import QUEUES
 from medley.records import BatchName
+from medley.walks import WalkBatch
 from medley_producer.estimating import Estimate
 from medley_producer.failures import each_failure, failure_lines, named, reason_line
 from medley_producer.layout import title
@@ -117,16 +118,27 @@ def tell_end(args: Namespace, cluster: Cluster, status: BatchStatus, seconds: fl
     data = {"batch": batch.name, "state": status.state, "jobs": batch.jobs, "done": status.done}
     data |= {"failed": status.failed, "skipped": len(batch.skipped), "out": where, "seconds": round(seconds, 1)}
     skipped = count(len(batch.skipped), "file")
-    lines = [f"{status.done:,} painted, {status.failed:,} failed, {skipped} skipped, {seconds:.0f} s"]
+    lines = [f"{status.done:,} {_unit(batch)}, {status.failed:,} failed, {skipped} skipped, {seconds:.0f} s"]
     if status.state == "cancelled":
         lines.append(f"It was cancelled; `medley resume {batch.name}` goes on with it.")
     lines += _failure_lines(cluster, status)
     if out:
-        sheet = out / "contact_sheet.jpg"
-        lines += [f"pictures: {out}", *([f"contact sheet: {sheet}"] if sheet.exists() else [])]
+        lines += _where_lines(out)
     else:
         lines += [*_more_lines(status), f"`medley fetch {batch.name} DIR` brings the pictures here."]
     tell(args, data, *lines)
+
+
+def _unit(batch: AnyBatch) -> str:
+    return f"jobs of {count(batch.options.frames, 'frame')} done" if isinstance(batch, WalkBatch) else "painted"
+
+
+def _where_lines(out: Path) -> list[str]:
+    """Where what people look at lies: in a folder, or in the one file that was asked for."""
+    if not out.is_dir():
+        return [f"video: {out}"] if out.exists() else []
+    pieces = {"contact sheet": "contact_sheet.jpg", "video": "medley.mp4", "gallery": "index.html"}
+    return [f"pictures: {out}"] + [f"{what}: {out / name}" for what, name in pieces.items() if (out / name).exists()]
 
 
 def _failure_lines(cluster: Cluster, status: BatchStatus) -> list[str]:

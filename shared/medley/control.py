@@ -11,10 +11,11 @@ from datetime import UTC, datetime
 from itertools import islice
 
 from medley import keys
-from medley.batches import each_outcome, enqueue_missing, read_outcome, require_engine
+from medley.batches import each_outcome, read_outcome
 from medley.cluster import Cluster
+from medley.enqueuing import enqueue_missing, require_engine
 from medley.errors import BatchStopped, ObjectMissing, ServiceRefused, ServiceUnreachable, UsageError
-from medley.jobs import Batch
+from medley.jobs import AnyBatch
 from medley.records import BatchName, JobId
 from medley.results import Control, ControlState
 from medley.storage import Storage
@@ -61,7 +62,7 @@ def require_running(storage: Storage, batch: BatchName) -> None:
         raise BatchStopped(f"Batch {batch!r} is {state}. `medley resume {batch}` goes on with it.")
 
 
-def pause(cluster: Cluster, batch: Batch) -> None:
+def pause(cluster: Cluster, batch: AnyBatch) -> None:
     """Stop a batch for now: what is being painted is kept as checkpoints, and what is enqueued is dropped.
 
     Raises:
@@ -73,7 +74,7 @@ def pause(cluster: Cluster, batch: Batch) -> None:
     _decide(cluster, batch.name, "paused")
 
 
-def cancel(cluster: Cluster, batch: Batch) -> None:
+def cancel(cluster: Cluster, batch: AnyBatch) -> None:
     """Stop a batch for good; what is done stays.
 
     Raises:
@@ -86,7 +87,7 @@ def cancel(cluster: Cluster, batch: Batch) -> None:
         cluster.storage.put(keys.open_batch(batch.name), b"")
 
 
-def resume(cluster: Cluster, batch: Batch) -> int:
+def resume(cluster: Cluster, batch: AnyBatch) -> int:
     """Go on with a batch that was paused or cancelled; returns how many jobs were enqueued.
 
     Raises:
@@ -100,7 +101,7 @@ def resume(cluster: Cluster, batch: Batch) -> int:
     return enqueue_missing(cluster, batch, batch.queue)
 
 
-def retry(cluster: Cluster, batch: Batch, kinds: Collection[str] = ()) -> int:
+def retry(cluster: Cluster, batch: AnyBatch, kinds: Collection[str] = ()) -> int:
     """Try again the jobs that failed, of these kinds or of all; returns how many.
 
     Raises:
@@ -128,7 +129,7 @@ def retry(cluster: Cluster, batch: Batch, kinds: Collection[str] = ()) -> int:
     return again
 
 
-def _failed(storage: Storage, batch: Batch, kinds: Collection[str]) -> Iterator[JobId]:
+def _failed(storage: Storage, batch: AnyBatch, kinds: Collection[str]) -> Iterator[JobId]:
     """The jobs that failed, of these kinds."""
     failed = (job for job, status in each_outcome(storage, batch.name) if status == "failed")
 
@@ -143,7 +144,7 @@ def _failed(storage: Storage, batch: Batch, kinds: Collection[str]) -> Iterator[
             yield from (job for job, wanted in zip(some, threads.map(is_wanted, some), strict=True) if wanted)
 
 
-def _require_unfinished(storage: Storage, batch: Batch) -> None:
+def _require_unfinished(storage: Storage, batch: AnyBatch) -> None:
     if storage.exists(keys.finished(batch.name)):
         raise UsageError(f"Batch {batch.name!r} has ended. `medley retry {batch.name}` tries again what failed.")
 

@@ -1,59 +1,39 @@
-"""What a batch ends with: the contact sheet, the list of what failed, and finished.json. Making it twice is a no-op."""
+"""The end of a batch: when it has come, its pieces are made, and finished.json. Making it twice is a no-op."""
 
 import hashlib
-import json
 import logging
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import islice
-from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
-
-from PIL import Image
+from typing import NamedTuple
 
 from medley import keys
-from medley.batches import (
-    each_outcome,
-    read_batch,
-    read_finished,
-    read_manifest,
-    read_outcome,
-    read_result,
-    recount,
-    take_back_end,
-)
+from medley.batches import each_outcome, read_batch, read_finished
 from medley.cluster import Cluster
+from medley.enqueuing import recount, take_back_end
 from medley.errors import ImageError, MedleyError, ObjectMissing, StorageRefused, UsageError
-from medley.jobs import Batch, Picture, StyleTransfer
-from medley.media.images import open_picture
-from medley.media.sheet import Cell, contact_sheet
+from medley.jobs import AnyBatch
 from medley.notifying import notify
 from medley.ondisk import JobTable
+from medley.pieces.failures import put_failures
+from medley.pieces.gallery import put_gallery
+from medley.pieces.sheet import put_sheet
+from medley.pieces.source import Source
 from medley.records import BatchName, Digest
-from medley.results import Finished, StoredFile
-from medley.settings import Settings
+from medley.results import Finished
 from medley.storage import Storage
+from medley.telling import Told
+from medley.walks import WalkBatch
 
 log = logging.getLogger(__name__)
 
-SHEET_CELLS = 60
-"""Pairs on a contact sheet, evenly chosen from the batch: as many as a page shows well."""
+TOLD_EVERY_S = 0.5
+"""People who watch see the work at the end advance twice a second."""
 
 LISTED_AT_ONCE = 1_000
 """Outcomes between two signs of life: a page of a LIST."""
-
-LINES_AT_ONCE = 500
-"""Lines of a manifest that are looked at together."""
-
-READS_AT_ONCE = 8
-"""Reads wait for the network more than for anything here."""
-
-THUMBNAIL_PX = 480
-"""Pictures are reduced to this before they go on the sheet: twice a cell's width."""
 
 
 def finish_batch(cluster: Cluster, name: BatchName, advance: Callable[[], None]) -> bool:
@@ -76,7 +56,7 @@ def finish_batch(cluster: Cluster, name: BatchName, advance: Callable[[], None])
     if not ledger.claim(claim, claim_s):
         log.info("Batch %s is being ended by another one; should that die, the reconciler finds it unfinished.", name)
         return False
-    claimed_at = time.monotonic()
+    claimed_at, told_at = time.monotonic(), float("-inf")
 
     def go_on() -> None:
         nonlocal claimed_at
@@ -85,10 +65,17 @@ def finish_batch(cluster: Cluster, name: BatchName, advance: Callable[[], None])
             ledger.keep_claim(claim, claim_s)
             claimed_at = time.monotonic()
 
+    def told(what: str, done: int, total: int) -> None:
+        nonlocal told_at
+        if total and time.monotonic() - told_at >= TOLD_EVERY_S:
+            told_at = time.monotonic()
+            with suppress(MedleyError):
+                ledger.note_ending(name, f"{what}, {100 * done // total} %")
+
     # One that ends its process each time, as a picture may that decodes to more than there is room for.
-    with_sheet = ledger.count_trouble(claim) <= cluster.settings.attempts
+    with_pictures = ledger.count_trouble(claim) <= cluster.settings.attempts
     try:
-        return _finish(cluster, batch, go_on, with_sheet)
+        return _finish(cluster, batch, _Work(go_on, told, with_pictures))
     finally:
         with suppress(MedleyError):
             ledger.end_claim(claim)
@@ -100,8 +87,18 @@ def ending_claim(name: BatchName) -> str:
     return f"ending:{name}"
 
 
-def _finish(cluster: Cluster, batch: Batch, advance: Callable[[], None], with_sheet: bool) -> bool:
-    storage = cluster.storage
+class _Work(NamedTuple):
+    """How the end of a batch is made: what is called as it goes on, who hears how far it is, and whether pictures are
+    looked at.
+    """
+
+    advance: Callable[[], None]
+    told: Told
+    with_pictures: bool
+
+
+def _finish(cluster: Cluster, batch: AnyBatch, work: _Work) -> bool:
+    storage, advance = cluster.storage, work.advance
     while True:
         with JobTable() as failed:
             tally = _tally(storage, batch.name, advance, failed)
@@ -113,7 +110,7 @@ def _finish(cluster: Cluster, batch: Batch, advance: Callable[[], None], with_sh
             finished = read_finished(storage, batch.name)
             if finished and finished.outcomes == tally.digest:
                 break
-            _make(cluster, batch, failed, advance, with_sheet)
+            _make(cluster, batch, failed, work)
         _put_finished(cluster, batch, tally, advance)
     if notify(storage, cluster.settings, finished, advance):
         with cluster.ledger.enqueuing(batch.name):
@@ -124,7 +121,7 @@ def _finish(cluster: Cluster, batch: Batch, advance: Callable[[], None], with_sh
     return True
 
 
-def _put_finished(cluster: Cluster, batch: Batch, tally: "_Tally", advance: Callable[[], None]) -> None:
+def _put_finished(cluster: Cluster, batch: AnyBatch, tally: "_Tally", advance: Callable[[], None]) -> None:
     """Say that the batch has ended so, unless that has changed; held against a retry, which says that it has not."""
     with cluster.ledger.enqueuing(batch.name) as go_on:
 
@@ -166,101 +163,33 @@ def _tally(storage: Storage, name: BatchName, advance: Callable[[], None], faile
     return _Tally(counts["done"], counts["failed"], digest.hexdigest())
 
 
-def _make(cluster: Cluster, batch: Batch, failed: JobTable, advance: Callable[[], None], with_sheet: bool) -> None:
+def _make(cluster: Cluster, batch: AnyBatch, failed: JobTable, work: _Work) -> None:
     """Make everything from these outcomes, but for finished.json."""
-    storage = cluster.storage
-    with tempfile.TemporaryDirectory(prefix="medley-") as folder:
-        path = Path(folder, "failures.jsonl")
-        with path.open("wb") as file:
-            for line in _failures(storage, batch, failed, advance):
-                file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
-        storage.put_file(keys.failures(batch.name), path)
-    if not with_sheet:
-        log.error("Batch %s ends without its contact sheet, which ended its process again and again.", batch.name)
-        return
-    try:
-        jobs = _advancing(_chosen(storage, batch), advance)
-        sheet = contact_sheet(_cells(storage, cluster.settings, failed, jobs), limit=SHEET_CELLS)
-        storage.put(keys.contact_sheet(batch.name), sheet, "image/jpeg")
-    except (StorageRefused, ObjectMissing, UsageError) as error:  # a full disk may yet take what says so
-        log.warning("Batch %s ends without its contact sheet: %s", batch.name, error)
-
-
-def _failures(
-    storage: Storage, batch: Batch, failed: JobTable, advance: Callable[[], None]
-) -> Iterator[dict[str, Any]]:
-    """Each file that was skipped and each pair that failed, by name, in the manifest's order."""
-    yield from ({"skipped": skipped.name, "reason": skipped.reason} for skipped in batch.skipped)
-    if not len(failed):
-        return
-    lines = _advancing(read_manifest(storage, batch), advance)
-    try:
-        with ThreadPoolExecutor(READS_AT_ONCE) as threads:
-            while chunk := list(islice(lines, LINES_AT_ONCE)):
-                lost = failed.values([job.id for job in chunk])
-                failures = [job for job in chunk if job.id in lost]
-                yield from threads.map(lambda job: _failure(storage, batch, job), failures)
-    except (UsageError, ObjectMissing) as error:  # what has ended ends all the same
-        yield {"skipped": "the manifest", "reason": str(error)}
-
-
-def _failure(storage: Storage, batch: Batch, job: StyleTransfer) -> dict[str, Any]:
-    names = {"content": job.content.name, "styles": [style.name for style in job.styles]}
-    try:
-        outcome = read_outcome(storage, batch.name, job.id, "failed")
-    except (UsageError, ObjectMissing) as error:  # another version wrote it; the batch ends all the same
-        return {"job": job.id, "kind": "unreadable", "reason": str(error), **names}
-    told = outcome.model_dump(mode="json", include={"job", "kind", "reason", "attempts", "worker", "log"})
-    return {**told, **names}
-
-
-def _chosen(storage: Storage, batch: Batch) -> Iterator[StyleTransfer]:
-    """The pairs for the sheet, evenly chosen."""
-    every = max(1, -(-batch.pairs // SHEET_CELLS))
-    return (job for number, job in enumerate(read_manifest(storage, batch)) if number % every == 0)
-
-
-def _advancing(jobs: Iterator[StyleTransfer], advance: Callable[[], None]) -> Iterator[StyleTransfer]:
-    for job in jobs:
-        advance()
-        yield job
-
-
-def _cells(storage: Storage, settings: Settings, failed: JobTable, jobs: Iterator[StyleTransfer]) -> Iterator[Cell]:
-    for job in jobs:
-        has_failed = bool(failed.values([job.id]))
-        painted = None if has_failed else _painted(storage, job)
-        yield Cell(
-            caption=f"{_caption(job.content)} x {', '.join(map(_caption, job.styles))}",
-            content=_thumbnail(storage, settings, keys.input_picture(job.content.input)),
-            styles=[
-                picture
-                for style in job.styles
-                if (picture := _thumbnail(storage, settings, keys.input_picture(style.input)))
-            ],
-            result=_thumbnail(storage, settings, painted.key) if painted else None,
-            reason="failed" if has_failed else "",
+    source = Source(
+        cluster.storage, cluster.settings, batch, lambda job: bool(failed.values([job])), len(failed), *work[:2]
+    )
+    put_failures(source)
+    if not work.with_pictures:
+        log.error(
+            "Batch %s ends without sheet, video and gallery, which ended their process again and again.", batch.name
         )
+        return
+    for piece, put in _pieces(batch).items():
+        try:
+            put(source)
+        except (
+            StorageRefused,
+            ObjectMissing,
+            UsageError,
+            ImageError,
+        ) as error:  # a full disk may yet take what says so
+            log.warning("Batch %s ends without its %s: %s", batch.name, piece, error)
 
 
-def _painted(storage: Storage, job: StyleTransfer) -> StoredFile | None:
-    try:
-        result = read_result(storage, job.id)
-    except UsageError:  # written by another version; the sheet does without
-        return None
-    return result.files.get("pastiche.png") if result else None
+def _pieces(batch: AnyBatch) -> dict[str, Callable[[Source], None]]:
+    """What a batch ends with; the gallery last, as it shows the others."""
+    from medley.pieces.video import put_medley, put_walk  # PyAV takes 0.1 s and 30 MB, which few processes need
 
-
-def _caption(picture: Picture) -> str:
-    return picture.label or PurePosixPath(picture.name).stem
-
-
-def _thumbnail(storage: Storage, settings: Settings, key: str) -> Image.Image | None:
-    """A small copy of a picture; None if it cannot be read, which then is why its job failed."""
-    try:
-        any_size = settings.model_copy(update={"image_side": 1})  # a result may be smaller than what it is made from
-        picture = open_picture(storage.get(key, settings.image_bytes), any_size, key)
-    except (ImageError, ObjectMissing, UsageError):
-        return None
-    picture.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
-    return picture
+    if isinstance(batch, WalkBatch):
+        return {"video": put_walk, "gallery": put_gallery}
+    return {"contact sheet": put_sheet, "video": put_medley, "gallery": put_gallery}

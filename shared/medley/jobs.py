@@ -1,9 +1,9 @@
 """Messages and records: what a producer asks for, and what a worker is told."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Protocol, Self
 
 from pydantic import (
     FailFast,
@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from medley.layers import CONTENT_LAYERS, LAYERS, STYLE_LAYERS, convolutions
+from medley.networks import WalkOptions
 from medley.records import BatchName, Digest, InputName, JobId, Record, canonical_json
 
 ENGINE = 3
@@ -158,18 +159,25 @@ class StyleTransferOptions(Record):
 class StyleTransfer(Record):
     """One job: a content and the styles to paint it in. A line of the manifest, and what a message carries.
 
-    It holds digests and names, never pixels; the options, common to the batch, lie in ``batch.json``.
+    It holds digests and names, never pixels; the options, common to the batch, lie in ``batch.json``. ``init`` is the
+    job of the same batch whose picture this one begins with, instead of what the options say.
     """
 
     kind: Literal["style_transfer"] = "style_transfer"
     id: JobId
     content: Picture
     styles: Annotated[tuple[Style, ...], Field(min_length=1), FailFast()]
+    init: JobId | None = None
 
     @property
     def names(self) -> str:
         """Its pictures, as the dataset calls them."""
         return f"{self.content.name} x {', '.join(style.name for style in self.styles)}"
+
+    @property
+    def pictures(self) -> tuple[Picture, ...]:
+        """Its inputs: the content, then the styles."""
+        return (self.content, *self.styles)
 
 
 class HowMade(Record):
@@ -181,7 +189,14 @@ class HowMade(Record):
     engine: int
 
 
-def job_ids(options: StyleTransferOptions, weights: Weights) -> Callable[[Picture, Sequence[Style]], JobId]:
+class IdOf(Protocol):
+    """Gives the id of a job of known options and weights."""
+
+    def __call__(self, content: Picture, styles: Sequence[Style], init: JobId | None = None) -> JobId:
+        """The id of the job of this content and these styles, which begins with another one's picture if need be."""
+
+
+def job_ids(options: StyleTransferOptions, weights: Weights) -> IdOf:
     """What gives the ids of a batch's jobs: of a content and its styles, the digest of everything that bears on the
     job's pixels and files, so that equal work has one id whoever asks.
     """
@@ -192,11 +207,18 @@ def job_ids(options: StyleTransferOptions, weights: Weights) -> Callable[[Pictur
         "engine": ENGINE,
     }
 
-    def job_id(content: Picture, styles: Sequence[Style]) -> JobId:
-        own = {"content": content.sha256, "styles": [[style.sha256, style.weight] for style in styles]}
-        return hashlib.sha256(canonical_json(common | own)).hexdigest()[:32]
+    def job_id(content: Picture, styles: Sequence[Style], init: JobId | None = None) -> JobId:
+        own: dict[str, Any] = {"content": content.sha256, "styles": [[style.sha256, style.weight] for style in styles]}
+        if init:
+            own["init"] = init
+        return digest_id(common | own)
 
     return job_id
+
+
+def digest_id(what: dict[str, Any]) -> JobId:
+    """A job's id, of everything that bears on its pixels and files."""
+    return hashlib.sha256(canonical_json(what)).hexdigest()[:32]
 
 
 def job_id(content: Picture, styles: Sequence[Style], options: StyleTransferOptions, weights: Weights) -> JobId:
@@ -224,6 +246,9 @@ class Sampling(Record):
         (), description="by style of a pair; 1 / --styles-per-pair for each that has none"
     )
     sample_seed: str = Field("", description="chooses the pairs; the batch's name, if not given")
+    chain: bool = Field(
+        False, description="paint a photo's pairs one after another, each beginning with the picture before it"
+    )
     where: tuple[str, ...] = Field((), description="column=value: take these rows of a CSV only; may be repeated")
     image_column: str | None = Field(None, description="column of a CSV that names the pictures")
     image_root: str | None = Field(
@@ -252,20 +277,26 @@ class Skipped(Record):
     reason: str
 
 
-class Batch(Record):
-    """``batch.json``: what was asked for and what it came to; written once and never changed."""
+class AnyBatch(Record):
+    """What every ``batch.json`` says, whatever its jobs are: written once and never changed."""
 
     name: BatchName
-    sampling: Sampling
-    options: StyleTransferOptions
-    weights: Weights
+    options: StyleTransferOptions | WalkOptions
     engine: int
     queue: QueueKind = "bulk"
     manifest: Digest
-    pairs: PositiveInt
+    pairs: PositiveInt = Field(description="lines of the manifest")
     jobs: PositiveInt = Field(description="distinct jobs; fewer than pairs where lines share one")
     skipped: Annotated[tuple[Skipped, ...], FailFast()] = ()
     created_at: datetime
+
+
+class Batch(AnyBatch):
+    """A batch of style transfers: what was asked for and what it came to."""
+
+    sampling: Sampling
+    options: StyleTransferOptions
+    weights: Weights
 
     def differences(self, sampling: Sampling, options: StyleTransferOptions, weights: Weights) -> list[str]:
         """Where this batch differs from what is asked for now, as ``name: ours, not theirs``."""

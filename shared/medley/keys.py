@@ -4,7 +4,7 @@ Keys are relative to the storage URL, use ``/`` on every system, and never start
 """
 
 from medley.records import BatchName, Digest, InputName, JobId
-from medley.results import Status
+from medley.results import PICTURE_FILE, Status, frame_file
 
 INPUTS = "inputs/"
 """The prefix of all input pictures."""
@@ -35,12 +35,17 @@ def attempt(job: JobId, token: str) -> str:
 
 def frame(job: JobId, token: str, step: int) -> str:
     """The frame kept after ``step`` steps; step 0 is the picture before the first."""
-    return f"{attempt(job, token)}frames/{step:06d}.jpg"
+    return f"{attempt(job, token)}{frame_file(step)}"
 
 
 def pastiche(job: JobId, token: str) -> str:
     """The finished picture of one attempt."""
-    return f"{attempt(job, token)}pastiche.png"
+    return f"{attempt(job, token)}{PICTURE_FILE}"
+
+
+def preview(job: JobId, token: str, what: str) -> str:
+    """A small copy of what an attempt made, or made it from; :mod:`medley.media.previews` has the names."""
+    return f"{attempt(job, token)}{what}.jpg"
 
 
 def result(job: JobId) -> str:
@@ -104,6 +109,16 @@ def outcome(batch: BatchName, job: JobId, status: Status) -> str:
 def contact_sheet(batch: BatchName) -> str:
     """The batch at a glance."""
     return f"{batch_folder(batch)}contact_sheet.jpg"
+
+
+def video(batch: BatchName) -> str:
+    """The batch in motion: the medley of its pictures, or its walk."""
+    return f"{batch_folder(batch)}medley.mp4"
+
+
+def gallery(batch: BatchName, number: int = 1) -> str:
+    """A page of the gallery, from 1 on."""
+    return f"{batch_folder(batch)}{'index' if number == 1 else f'gallery/page-{number}'}.html"
 
 
 def failures(batch: BatchName) -> str:

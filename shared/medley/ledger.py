@@ -28,12 +28,15 @@ ENQUEUING_S = 60.0
 WAITS_S = ENQUEUING_S + 5.0
 """A command waits this long for another that enqueues the same batch: until a dead one no longer blocks it."""
 
+ENDING_KEPT_S = 30
+"""What is made at the end of a batch is noted twice a second."""
+
 NOTED_AT_ONCE = 1_000
 """Jobs in one round trip: a page of a LIST."""
 
 _OF_A_BATCH = (
     "enqueued", "attempts", "tried", "deaths", "refusals", "painting", "done", "failed",
-    "counted", "control", "published", "silent",
+    "counted", "control", "published", "silent", "ending",
 )  # fmt: skip
 
 _NOTE_ENQUEUED = """
@@ -147,6 +150,15 @@ class Ledger(Paintings):
             answers = pipe.execute()
         return {job for job, *known in zip(jobs, *answers, strict=True) if any(known)}
 
+    def statuses(self, batch: BatchName, jobs: Sequence[JobId]) -> dict[JobId, Status]:
+        """How those of these jobs ended that have, as far as is known."""
+        with self._client() as client, client.pipeline(transaction=False) as pipe:
+            for what in ("failed", "done"):
+                pipe.smismember(key_of(batch, what), list(jobs))
+            failed, done = pipe.execute()
+        known: dict[JobId, Status] = {job: "failed" for job, is_failed in zip(jobs, failed, strict=True) if is_failed}
+        return known | {job: "done" for job, is_done in zip(jobs, done, strict=True) if is_done}
+
     def silent_s(self, batch: BatchName) -> float:
         """For how long no message of a batch has waited or been held, as seen whenever this is asked; 0 if one does.
 
@@ -201,6 +213,16 @@ class Ledger(Paintings):
         # A Redis that was started anew may be back with what it had kept some time before.
         is_counted = counted is not None and counted == self._run()
         return Counts(int(done_count), int(failed_count), int(enqueued_count), is_counted)
+
+    def note_ending(self, batch: BatchName, what: str) -> None:
+        """Note how far the making of what a batch ends with is, for people who watch."""
+        with self._client() as client:
+            client.set(key_of(batch, "ending"), what, ex=ENDING_KEPT_S)
+
+    def ending(self, batch: BatchName) -> str:
+        """What :meth:`note_ending` noted last; nothing, if that is long ago."""
+        with self._client() as client:
+            return str(client.get(key_of(batch, "ending")) or "")
 
     def _note_outcomes(self, batch: BatchName, outcomes: Sequence[tuple[JobId, Status]]) -> int:
         enqueued, done, failed = self._sets(batch)

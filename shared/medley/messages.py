@@ -24,7 +24,7 @@ from pydantic import (
 )
 
 from medley.errors import UsageError
-from medley.jobs import StyleTransfer
+from medley.kinds import Job
 from medley.queue import FINISH, PAINT, QUEUES
 from medley.records import BatchName, Record, canonical_json, first_problem
 
@@ -125,7 +125,7 @@ class _NoMore(Record):
 
 
 # At the first that is none: pydantic takes 3 KB to note each of a hundred thousand.
-_Jobs = Annotated[tuple[StyleTransfer, ...], Field(min_length=1), FailFast()]
+_Jobs = Annotated[tuple[Job, ...], Field(min_length=1), FailFast()]
 _BODIES: dict[str, TypeAdapter[Any]] = {
     PAINT: TypeAdapter(tuple[tuple[BatchName, _Jobs], _NoNames, _NoMore]),
     FINISH: TypeAdapter(tuple[tuple[BatchName], _NoNames, _NoMore]),

@@ -15,7 +15,8 @@ from kombu.transport import TRANSPORT_ALIASES
 
 from medley.broker import broker_errors, redis_url
 from medley.errors import UsageError
-from medley.jobs import ENGINE, QueueKind, StyleTransfer
+from medley.jobs import ENGINE, QueueKind
+from medley.kinds import Job
 from medley.records import BatchName
 from medley.settings import Settings
 
@@ -123,9 +124,7 @@ def transport_options(settings: Settings) -> dict[str, object]:
     }
 
 
-def publish_paint(
-    app: Celery, settings: Settings, queue: QueueKind, batch: BatchName, jobs: Iterable[StyleTransfer]
-) -> None:
+def publish_paint(app: Celery, settings: Settings, queue: QueueKind, batch: BatchName, jobs: Iterable[Job]) -> None:
     """Enqueue jobs, a message each, in one round trip.
 
     If it raises, some may have been enqueued: submitting again must be (and is) harmless.

@@ -7,12 +7,13 @@ that is anything, so a look at a batch that is well costs a few round trips.
 import logging
 
 from medley import keys
-from medley.batches import enqueue_missing, read_batch
+from medley.batches import read_batch
 from medley.cluster import Cluster
 from medley.control import is_stopped
 from medley.ending import ending_claim
+from medley.enqueuing import enqueue_missing
 from medley.errors import BatchBusy, StorageRefused, StorageUnreachable, UsageError
-from medley.jobs import ENGINE, Batch
+from medley.jobs import ENGINE, AnyBatch
 from medley.media.images import shown
 from medley.notifying import is_put_off
 from medley.queue import publish_finish
@@ -56,7 +57,7 @@ def reconcile(cluster: Cluster, name: BatchName) -> int:
     return enqueue_missing(cluster, batch, batch.queue, waits_s=0.0)
 
 
-def _lacks_nothing(cluster: Cluster, batch: Batch) -> bool:
+def _lacks_nothing(cluster: Cluster, batch: AnyBatch) -> bool:
     """Whether every job has ended or has a message out; a batch whose jobs have all ended has its end enqueued."""
     counts = cluster.ledger.counts(batch.name)
     if not counts.counted:
@@ -77,7 +78,7 @@ def _lacks_nothing(cluster: Cluster, batch: Batch) -> bool:
     return False
 
 
-def _ends_anyway(cluster: Cluster, batch: Batch) -> bool:
+def _ends_anyway(cluster: Cluster, batch: AnyBatch) -> bool:
     """Whether someone is about the end of a batch, or it has ended, and it is not time yet to tell of it again."""
     if cluster.ledger.queue_lengths()["finish"] or cluster.ledger.is_claimed(ending_claim(batch.name)):
         return True

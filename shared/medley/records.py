@@ -1,12 +1,15 @@
 """What every message and record is made of: frozen, validated when built, and one JSON text for one value."""
 
 import json
-from typing import Annotated, Any, Self
+from collections.abc import Callable
+from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, StringConstraints, TypeAdapter, ValidationError
 from pydantic_core import from_json
 
 from medley.errors import UsageError
+
+T = TypeVar("T")
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 """A SHA-256 in hexadecimal."""
@@ -37,13 +40,26 @@ class Record(BaseModel):
         Raises:
             UsageError: this is not such a record; the message names the first field that is wrong.
         """
-        try:
-            # Not model_validate_json, which copies the whole for each field that is missing.
-            return cls.model_validate(from_json(data))
-        except ValidationError as error:
-            raise UsageError(f"Not a valid {cls.__name__}: {first_problem(error)}.") from error
-        except ValueError as error:
-            raise UsageError(f"Not a valid {cls.__name__}: the whole: Invalid JSON: {error}.") from error
+        return _read(cls.model_validate, data, cls.__name__)
+
+
+def read_as(kinds: TypeAdapter[T], data: bytes | str, name: str) -> T:
+    """Read what :meth:`Record.json_bytes` wrote, of one of several kinds of record; ``name`` is what errors call them.
+
+    Raises:
+        UsageError: this is not such a record; the message names the first field that is wrong.
+    """
+    return _read(kinds.validate_python, data, name)
+
+
+def _read(validate: Callable[[Any], T], data: bytes | str, name: str) -> T:
+    try:
+        # Not model_validate_json, which copies the whole for each field that is missing.
+        return validate(from_json(data))
+    except ValidationError as error:
+        raise UsageError(f"Not a valid {name}: {first_problem(error)}.") from error
+    except ValueError as error:
+        raise UsageError(f"Not a valid {name}: the whole: Invalid JSON: {error}.") from error
 
 
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

@@ -18,7 +18,7 @@ from medley.cluster import Cluster
 from medley.control import cancel, read_control
 from medley.ending import ending_claim
 from medley.errors import BatchBusy, ObjectMissing, UsageError
-from medley.jobs import Batch, Picture
+from medley.jobs import AnyBatch, Batch, Picture
 from medley.ondisk import JobTable
 from medley.records import BatchName, Digest, JobId
 from medley.storage import Storage
@@ -78,7 +78,7 @@ def remove_batch(cluster: Cluster, name: BatchName, *, force: bool = False, told
     return deleted
 
 
-def _stopped(storage: Storage, name: BatchName, force: bool) -> Batch | None:
+def _stopped(storage: Storage, name: BatchName, force: bool) -> AnyBatch | None:
     """The batch, or None if only parts of one are left; see :func:`remove_batch` for what is refused."""
     try:
         batch = read_batch(storage, name)
@@ -214,13 +214,14 @@ class _Sweep:
         try:
             if (batch := read_batch(self.cluster.storage, name)) is None:
                 return
-            self._note_files([batch.weights.sha256])
-            if isinstance(batch.options.init, Picture):
-                self._note_files([batch.options.init.sha256])
+            if isinstance(batch, Batch):
+                self._note_files([batch.weights.sha256])
+                if isinstance(batch.options.init, Picture):
+                    self._note_files([batch.options.init.sha256])
             lines = read_manifest(self.cluster.storage, batch)
             while some := list(islice(lines, CHUNK)):
                 self.jobs.put((job.id, "") for job in some)
-                self._note_files(picture.sha256 for job in some for picture in (job.content, *job.styles))
+                self._note_files(picture.sha256 for job in some for picture in job.pictures)
                 self.told("reading what batches need", len(self.jobs), 0)
                 self.go_on()
         except (UsageError, ObjectMissing) as error:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, FailFast, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, StringConstraints
 
 from medley.jobs import Picture, Style, StyleTransferOptions, Weights
+from medley.networks import WalkOptions
 from medley.records import BatchName, Digest, JobId, Record
 from medley.storage.contract import checked
 
@@ -18,6 +19,15 @@ ControlState = Literal["running", "paused", "cancelled"]
 
 
 _FileName = Annotated[str, StringConstraints(pattern=r"^(frames/)?[A-Za-z0-9_-]+\.[a-z0-9]+$")]
+
+
+PICTURE_FILE = "pastiche.png"
+"""What a result calls the finished picture."""
+
+
+def frame_file(step: int) -> str:
+    """What a result calls the frame after so many steps, or with this number in a walk."""
+    return f"frames/{step:06d}.jpg"
 
 
 class StoredFile(Record):
@@ -37,37 +47,49 @@ class Seconds(Record):
     total: NonNegativeFloat
 
 
-class Result(Record):
-    """``result.json``: the commit of a job. It names its attempt's files with their digests.
+class AnyResult(Record):
+    """``result.json``, whatever the job was: its commit. It names its attempt's files with their digests.
 
-    ``losses`` holds, for step 0, the last, and those between that were looked at, the loss of the picture that has
-    had that many steps, in float32 at full size. ``png_loss`` is the loss of the saved 8-bit picture.
+    ``size`` is the width and height of its pictures in px, and ``steps`` how many steps were made.
     """
 
     job_id: JobId
     batch: BatchName
-    content: Picture
-    styles: tuple[Style, ...]
-    options: StyleTransferOptions
+    options: StyleTransferOptions | WalkOptions
     engine: int
-    weights: Weights
-    size: tuple[PositiveInt, PositiveInt] = Field(description="width, height")
+    size: tuple[PositiveInt, PositiveInt]
     steps: NonNegativeInt
-    losses: Annotated[tuple[tuple[NonNegativeInt, NonNegativeFloat], ...], FailFast()]
-    loss: NonNegativeFloat
-    content_loss: NonNegativeFloat
-    png_loss: NonNegativeFloat
+    loss: NonNegativeFloat | None = None
     frames: tuple[NonNegativeInt, ...]
     files: Annotated[dict[_FileName, StoredFile], FailFast()]
     seconds: Seconds
     device: str
-    precision: str
-    economy: str = Field("", description="what was spared, as memory did not suffice; nothing, if it did")
     resumed_at: tuple[NonNegativeInt, ...] = Field((), description="steps at which another attempt was gone on with")
     versions: dict[str, str]
     attempt: str
     worker: str
     finished_at: datetime
+
+
+class Result(AnyResult):
+    """Of a style transfer.
+
+    ``losses`` holds, for step 0, the last, and those between that were looked at, the loss of the picture that has
+    had that many steps, in float32 at full size. ``png_loss`` is the loss of the saved 8-bit picture. ``init`` is the
+    job whose picture it began with.
+    """
+
+    content: Picture
+    styles: tuple[Style, ...]
+    init: JobId | None = None
+    options: StyleTransferOptions
+    weights: Weights
+    losses: Annotated[tuple[tuple[NonNegativeInt, NonNegativeFloat], ...], FailFast()]
+    loss: NonNegativeFloat
+    content_loss: NonNegativeFloat
+    png_loss: NonNegativeFloat
+    precision: str
+    economy: str = Field("", description="what was spared, as memory did not suffice; nothing, if it did")
 
 
 class Outcome(Record):

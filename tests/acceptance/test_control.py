@@ -17,7 +17,7 @@ from medley.batches import read_manifest, write_outcome
 from medley.cluster import Cluster
 from medley.control import read_control
 from medley.ending import finish_batch
-from medley.jobs import ENGINE, Batch
+from medley.jobs import ENGINE, AnyBatch
 from medley.messages import set_aside
 from medley.queue import QUEUES
 from medley.results import Outcome
@@ -94,7 +94,7 @@ def cluster(
     return Cluster.open(Settings.load())
 
 
-def end(cluster: Cluster, name: str, kinds: Sequence[str], finish: bool = True) -> Batch:
+def end(cluster: Cluster, name: str, kinds: Sequence[str], finish: bool = True) -> AnyBatch:
     """Write outcomes for the first jobs of a batch: ``painted``, or how they failed."""
     batch = named_batch(cluster.storage, name)
     for job, kind in zip(read_manifest(cluster.storage, batch), kinds, strict=False):

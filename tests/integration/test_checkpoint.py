@@ -10,11 +10,11 @@ import pytest
 from conftest import wait_until
 from farm import open_farm
 from medley import keys
-from medley.batches import read_manifest
 from medley.errors import StorageRefused
 from medley.results import Result
 from medley_workers.painting import paint_job
 from medley_workers.transfer import Step
+from outcomes import transfers
 from studio import LAYERS, Easel, open_studio, token
 
 TAKEN_OVER_WITHIN_S = 60.0
@@ -218,7 +218,7 @@ def test_another_worker_goes_on_where_one_was_told_to_stop(tmp_path: Path, redis
         wait_until(lambda: "is gone on with at step" in farm.told(), TAKEN_OVER_WITHIN_S, f"another; {farm.told()}")
         print(f"gone on with {time.monotonic() - told_at:.1f} s after SIGTERM, by a worker that started then")
         (result,) = farm.await_end(batch).values()
-        (job,) = read_manifest(farm.cluster.storage, batch)
+        (job,) = transfers(farm.cluster.storage, batch)
         farm.cluster.storage.delete(keys.result(job.id))
         undisturbed = paint_job(job, batch, open_studio(tmp_path / "storage"), lambda *_: None)
     assert len(result.resumed_at) == 1

@@ -4,7 +4,6 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -26,17 +25,19 @@ from medley.errors import (
     UsageError,
     WeightsError,
 )
-from medley.jobs import Batch, Sampling, StyleTransfer, StyleTransferOptions
+from medley.jobs import AnyBatch, Batch, Sampling, StyleTransfer, StyleTransferOptions
+from medley.kinds import Job
 from medley.paintings import Progress
 from medley.reconciling import reconcile
 from medley.removing import remove_batch
-from medley.results import Result, Seconds
+from medley.results import AnyResult
 from medley.roster import Painter as Greeting
 from medley.settings import Settings
 from medley_producer.submit import Request, submit
 from medley_workers.delivery import Desk, deliver
 from medley_workers.suspicion import why_stop
 from outcomes import an_outcome, list_outcomes
+from painters import Painter, result_of
 
 
 @pytest.fixture
@@ -49,40 +50,6 @@ def batch(cluster: Cluster, dataset: Path) -> Batch:
 def job(cluster: Cluster, batch: Batch) -> StyleTransfer:
     line = cluster.storage.get(keys.manifest(batch.name, batch.manifest)).splitlines()[0]
     return StyleTransfer.from_json(line)
-
-
-def result_of(job: StyleTransfer, batch: Batch) -> Result:
-    """A commit, as a painter returns it."""
-    return Result(
-        job_id=job.id, batch=batch.name, content=job.content, styles=job.styles, options=batch.options,
-        engine=batch.engine, weights=batch.weights, size=(4, 3), steps=1, losses=((0, 2.0), (1, 1.0)), loss=1.0,
-        content_loss=0.5, png_loss=1.5, frames=(), files={}, device="cpu", precision="float32", versions={},
-        seconds=Seconds(load=0, paint=1, store=0, total=1), attempt="a", worker="w", finished_at=datetime.now(UTC),
-    )  # fmt: skip
-
-
-class Painter:
-    """Paints by committing at once, or raises what it is told to."""
-
-    def __init__(self, cluster: Cluster, error: BaseException | None = None) -> None:
-        self.cluster = cluster
-        self.error = error
-        self.paintings = 0
-
-    def __call__(self, job: StyleTransfer, batch: Batch) -> Result:
-        self.paintings += 1
-        if self.error:
-            raise self.error
-        result = result_of(job, batch)
-        self.cluster.storage.put_new(keys.result(job.id), result.json_bytes())
-        return result
-
-    @property
-    def desk(self) -> Desk:
-        return self.desk_of("w")
-
-    def desk_of(self, worker: str) -> Desk:
-        return Desk(self.cluster, worker, self, lambda: ("the last", "lines"))
 
 
 def test_a_painted_job_is_not_painted_again(cluster: Cluster, batch: Batch, job: StyleTransfer) -> None:
@@ -343,7 +310,7 @@ def test_a_painter_whose_batch_is_removed_meanwhile_leaves_nothing_of_it(
 ) -> None:
     painter = Painter(cluster)
 
-    def paint(job: StyleTransfer, of: Batch) -> Result:
+    def paint(job: Job, of: AnyBatch) -> AnyResult:
         remove_batch(cluster, batch.name, force=True)
         return painter(job, of)
 

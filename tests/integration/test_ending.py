@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from medley import keys
-from medley.batches import enqueue_missing, read_manifest, recount, write_outcome
+from medley.batches import read_manifest, write_outcome
 from medley.cluster import Cluster
 from medley.control import retry
 from medley.ending import ending_claim, finish_batch
+from medley.enqueuing import enqueue_missing, recount
 from medley.errors import BatchBusy
 from medley.jobs import Batch, Sampling, StyleTransferOptions
 from medley.results import Outcome, Status

@@ -29,7 +29,7 @@ from medley.results import Control, Finished, Result, Seconds, StoredFile
 from medley_producer.cli import main
 from medley_producer.submit import Request, submit
 from medley_workers.delivery import Desk, deliver
-from outcomes import an_outcome
+from outcomes import an_outcome, transfers
 
 # Who gives up half-way through a manifest leaves its temporary folder to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore:Implicitly cleaning up:ResourceWarning")
@@ -47,7 +47,7 @@ class Ended:
         sampling = Sampling(content=(str(dataset / "contents"),), styles=(str(dataset / "styles"),), pairs=3)
         request = Request("b", sampling, StyleTransferOptions())
         self.batch = submit(cluster, request, "bulk", lambda *_: None).batch
-        self.jobs = list(read_manifest(self.storage, self.batch))
+        self.jobs = transfers(self.storage, self.batch)
         for job, kind in zip(self.jobs, ("painted", "reused", "image"), strict=True):
             if kind != "image":
                 self.storage.put(keys.result(job.id), a_result(cluster, self.batch, job).json_bytes())

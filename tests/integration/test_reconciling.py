@@ -7,17 +7,18 @@ from pathlib import Path
 import pytest
 
 from medley import keys
-from medley.batches import enqueue_missing, read_manifest, recount, write_outcome
+from medley.batches import read_manifest, write_outcome
 from medley.cluster import Cluster
 from medley.control import cancel, pause, resume, retry
 from medley.ending import finish_batch
+from medley.enqueuing import enqueue_missing, recount
 from medley.errors import BatchStopped, UsageError
 from medley.jobs import Batch, Sampling, StyleTransferOptions
 from medley.paintings import Progress
 from medley.queue import QUEUES
 from medley.reconciling import reconcile, reconcile_all
 from medley_producer.submit import Request, submit
-from outcomes import an_outcome
+from outcomes import an_outcome, transfers
 
 
 def submit_again(cluster: Cluster, dataset: Path) -> Batch:
@@ -59,7 +60,7 @@ def test_a_batch_that_is_well_is_left_alone(cluster: Cluster) -> None:
 def test_a_redis_that_lost_everything_is_given_a_lease_and_then_everything_again(
     cluster: Cluster, batch: Batch
 ) -> None:
-    jobs = list(read_manifest(cluster.storage, batch))
+    jobs = transfers(cluster.storage, batch)
     write_outcome(cluster.storage, an_outcome(batch, jobs[0]))
     cluster.ledger._redis.flushall()
     assert reconcile(cluster, "b") == 0, "painters that are at work have not reported yet"
@@ -166,7 +167,7 @@ def test_a_cancelled_batch_is_not_open_and_can_be_resumed(cluster: Cluster, batc
 
 def test_retry_takes_what_failed_for_this_reason_and_ends_the_batch_again(cluster: Cluster, batch: Batch) -> None:
     cluster.ledger._redis.delete(QUEUES["interactive"])
-    jobs = list(read_manifest(cluster.storage, batch))
+    jobs = transfers(cluster.storage, batch)
     for job, kind in zip(jobs, ("painted", "image", "poison", "poison"), strict=True):
         write_outcome(cluster.storage, an_outcome(batch, job, kind=kind))
         cluster.ledger.count_attempt("b", job.id, "w#0")
@@ -197,7 +198,7 @@ def test_a_ledger_that_believes_too_much_is_put_right(cluster: Cluster, batch: B
 
 
 def test_enqueuing_twice_adds_nothing_even_if_jobs_end_meanwhile(cluster: Cluster, batch: Batch) -> None:
-    job = next(read_manifest(cluster.storage, batch))
+    job = transfers(cluster.storage, batch)[0]
     write_outcome(cluster.storage, an_outcome(batch, job))
     cluster.ledger.record_outcome("b", job.id, "done")
     cluster.ledger.add_enqueued("b", [job.id], "interactive")  # as a producer that is slower than the painter

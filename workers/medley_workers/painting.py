@@ -19,11 +19,14 @@ from PIL import Image
 from torch import Tensor
 
 from medley import keys
+from medley.batches import read_result
 from medley.costs import HISTORY, histories
 from medley.errors import ImageError, OutOfMemory, PaintingStopped, UsageError
 from medley.jobs import Batch, HowMade, Picture, StyleTransfer, StyleTransferOptions
+from medley.media import previews
 from medley.media.images import encode_png, open_picture, shown
-from medley.results import Result, Seconds
+from medley.records import JobId
+from medley.results import PICTURE_FILE, Result, Seconds
 from medley.settings import Settings
 from medley.sizes import rendered_size, style_size
 from medley.storage import Storage
@@ -58,21 +61,36 @@ class Studio:
 
 @dataclass(frozen=True)
 class Painted:
-    """What the numbers came to: the picture (H, W, 3), its last step, (step, loss) pairs, and its 8-bit loss."""
+    """What the numbers came to: the picture (H, W, 3), its last step, (step, loss) pairs, and its 8-bit loss; beside
+    it small copies of what it was made from, by what they show.
+    """
 
     picture: Pixels
     last: Step
     losses: list[tuple[int, float]]
     png_loss: float
+    previews: dict[str, bytes]
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What is painted from: what is minimised, whose colours are kept and how, and the canvas to begin with."""
+    """What is painted from: what is minimised, whose colours are kept and how, and the canvas to begin with; beside it
+    small copies of the inputs.
+    """
 
     objective: Objective
     colours: Colours
     canvas: Tensor
+    previews: dict[str, bytes]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The content and the styles as tensors on the device, as large as they are looked at, and small copies of them."""
+
+    content: Tensor
+    styles: list[Tensor]
+    previews: dict[str, bytes]
 
 
 def paint_job(job: StyleTransfer, batch: Batch, studio: Studio, look: Look, load_s: float = 0.0) -> Result:
@@ -103,6 +121,7 @@ def paint_job(job: StyleTransfer, batch: Batch, studio: Studio, look: Look, load
     paint_s = time.monotonic() - started
     with attempt.or_nothing():
         attempt.store_picture(encode_png(painted.picture, how_made(job, batch)))
+        attempt.store_previews(painted.previews | {previews.PICTURE: previews.small(Image.fromarray(painted.picture))})
         all_s = time.monotonic() - started
         seconds = Seconds(load=load_s, paint=paint_s, store=all_s - paint_s, total=load_s + all_s)
         result = _result(job, batch, studio, attempt, painted, seconds=seconds)
@@ -157,36 +176,61 @@ def paint(
             keeping = Keeping(attempt.store_checkpoint, frames, begun, studio.settings.checkpoint_every_s)
             last = _follow(steps, options, scene.colours, keeping, look)
         picture = finished_picture(last, scene.colours.picture)
-        return Painted(picture, last, keeping.losses, loss_of_picture(scene, picture))
+        return Painted(picture, last, keeping.losses, loss_of_picture(scene, picture), scene.previews)
 
 
 def set_up(job: StyleTransfer, options: StyleTransferOptions, studio: Studio, history: int = HISTORY) -> Scene:
     """Fetch the inputs, and look at the content and the styles."""
-    content, styles = _inputs(job, options, studio)
+    inputs = _inputs(job, options, studio)
+    content, styles = inputs.content, inputs.styles
     require_room(studio.network.device, size_of(content), [size_of(style) for style in styles], options, history)
     colours = keep_colours(content, options)
     seen, weights = [colours.style(style) for style in styles], [style.weight for style in job.styles]
     objective = Objective(studio.network, colours.seen(content), seen, weights, options)
-    init = _init(options, content, studio)
-    return Scene(objective, colours, colours.canvas(start_image(content, options, init)))
+    init = _init(job, options, content, studio)
+    return Scene(objective, colours, colours.canvas(start_image(content, options, init)), inputs.previews)
 
 
-def _inputs(job: StyleTransfer, options: StyleTransferOptions, studio: Studio) -> tuple[Tensor, list[Tensor]]:
-    """The content and the styles as tensors on the device, at the sizes at which they are looked at."""
+def _inputs(job: StyleTransfer, options: StyleTransferOptions, studio: Studio) -> Inputs:
     device = studio.network.device
     content = fetch(job.content, studio)
+    small = {previews.CONTENT: previews.small(content)}
     size = rendered_size(*content.size, options.size, options.size_pixels)
+    looked_at = []
     # One style after another, as each may be many times larger than what is looked at.
-    styles = (fetch(style, studio) for style in job.styles)
-    looked_at = [to_tensor(style, style_size(*style.size, size, options)).to(device) for style in styles]
-    return to_tensor(content, size).to(device), looked_at
+    for number, picture in enumerate(job.styles):
+        style = fetch(picture, studio)
+        small[previews.style(number)] = previews.small(style)
+        looked_at.append(to_tensor(style, style_size(*style.size, size, options)).to(device))
+    return Inputs(to_tensor(content, size).to(device), looked_at, small)
 
 
-def _init(options: StyleTransferOptions, content: Tensor, studio: Studio) -> Tensor | None:
-    """The picture that the options name to begin with, squeezed into the content's size as pastiche does it."""
-    if not isinstance(options.init, Picture):
+def _init(job: StyleTransfer, options: StyleTransferOptions, content: Tensor, studio: Studio) -> Tensor | None:
+    """The picture to begin with that the job or the options name, squeezed into the content's size as pastiche does."""
+    if job.init:
+        picture = _picture_of(job.init, studio)
+    elif isinstance(options.init, Picture):
+        picture = fetch(options.init, studio)
+    else:
         return None
-    return to_tensor(fetch(options.init, studio), size_of(content)).to(content.device)
+    return to_tensor(picture, size_of(content)).to(content.device)
+
+
+def _picture_of(job: JobId, studio: Studio) -> Image.Image:
+    """The finished picture of another job.
+
+    Raises:
+        UsageError, ImageError: it is not there, or not as it was.
+    """
+    result = read_result(studio.storage, job)
+    stored = result.files.get(PICTURE_FILE) if result else None
+    if stored is None:
+        raise UsageError(f"The picture that this one begins with, of job {job}, is not in storage any more.")
+    data = studio.storage.get(stored.key, stored.bytes)
+    if hashlib.sha256(data).hexdigest() != stored.sha256:
+        raise ImageError(f"{stored.key}, with which this one begins, changed since it was painted; remove its job.")
+    # One of medley's own may be smaller than what is taken for a photo.
+    return open_picture(data, studio.settings.model_copy(update={"image_side": 1}), stored.key)
 
 
 def fetch(picture: Picture, studio: Studio) -> Image.Image:
@@ -227,17 +271,18 @@ def _follow(
     """Go through all steps, keeping frames and checkpoints and looking at losses; returns the last step."""
     looked_at = float("-inf")
     for step in steps:
-        loss = None
-        if step.index in (0, options.num_steps) or time.monotonic() - looked_at >= LOOK_EVERY_S:
-            loss = step.loss()
+        is_kept = bool(options.frame_every) and step.index % options.frame_every == 0
+        is_time = step.index in (0, options.num_steps) or time.monotonic() - looked_at >= LOOK_EVERY_S
+        loss = step.loss() if is_time or is_kept else None  # a frame that leaves the device is waited for in any case
+        if is_time:
             looked_at = time.monotonic()
         if step.index > keeping.begun_at:  # what was kept at that one is kept
             if loss is not None:
                 keeping.losses.append((step.index, loss))
-            if options.frame_every and step.index % options.frame_every == 0:
+            if is_kept:
                 keeping.frames.keep(step.index, colours.picture(step.canvas))
         try:
-            look(step, loss)
+            look(step, loss if is_time else None)
         except PaintingStopped as stopped:
             if stopped.worth_keeping:
                 keeping.keep_last(step)
@@ -255,6 +300,7 @@ def _result(
         batch=batch.name,
         content=job.content,
         styles=job.styles,
+        init=job.init,
         options=batch.options,
         engine=batch.engine,
         weights=batch.weights,

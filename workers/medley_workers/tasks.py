@@ -23,7 +23,7 @@ from medley.errors import (
     ServiceRefused,
     ServiceUnreachable,
 )
-from medley.jobs import StyleTransfer
+from medley.kinds import as_job
 from medley.queue import FINISH, PAINT
 from medley.settings import Settings
 from medley_workers.delivery import deliver
@@ -120,7 +120,7 @@ def open_process(sender: str, **_: Any) -> None:
 @shared_task(bind=True, base=PaintingTask, name=PAINT)
 def paint(self: PaintingTask, batch: str, jobs: list[dict[str, Any]]) -> None:
     """Bring these jobs of a batch to their outcomes; what is no job never comes so far (see :mod:`medley.messages`)."""
-    wanted = [StyleTransfer.model_validate(message) for message in jobs]
+    wanted = [as_job(message) for message in jobs]
     ids = [job.id for job in wanted]
     with self.held(on_drop=lambda: self.process.cluster.ledger.remove_enqueued(batch, ids)) as process:
         for job in wanted:

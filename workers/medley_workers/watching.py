@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from medley.cluster import Cluster
 from medley.control import control_now
 from medley.errors import MedleyError, PaintingStopped
-from medley.jobs import Batch, StyleTransfer
+from medley.jobs import AnyBatch
+from medley.kinds import Job
 from medley.paintings import Progress
 from medley.results import ControlState
 from medley_workers.draining import requested
@@ -23,10 +24,14 @@ CONTROL_READ_EVERY_S = 3.0
 """A decision that Redis does not know is looked for in storage this often: it must act within 5 s, and a GET costs."""
 
 
+TOLD_EVERY_S = 0.5
+"""Frames of a walk take some 20 ms each; people who watch see it advance twice a second."""
+
+
 class Watch:
     """Of one painting. The cluster's storage should not be a patient one, which would hold the painter up."""
 
-    def __init__(self, cluster: Cluster, pulse: Pulse, painter: str, batch: Batch, job: StyleTransfer) -> None:
+    def __init__(self, cluster: Cluster, pulse: Pulse, painter: str, batch: AnyBatch, job: Job) -> None:
         self._cluster = cluster
         self._pulse = pulse
         self._painter = painter
@@ -34,6 +39,7 @@ class Watch:
         self._job = job
         self._heard = True
         self._read_at = time.monotonic()
+        self._told_at = float("-inf")
 
     def look(self, step: "Step", loss: float | None) -> None:
         """Told of every step, and of its loss where that was looked at.
@@ -41,18 +47,34 @@ class Watch:
         Raises:
             PaintingStopped: the worker drains, or the batch is paused or cancelled.
         """
+        self._advance()
+        if loss is not None:
+            self._tell(step.index, loss)
+
+    def look_at_frame(self, done: int) -> None:
+        """Told how many frames of a walk are done.
+
+        Raises:
+            PaintingStopped: as of :meth:`look`.
+        """
+        self._advance()
+        if time.monotonic() - self._told_at >= TOLD_EVERY_S:
+            self._told_at = time.monotonic()
+            self._tell(done, None)
+
+    def _advance(self) -> None:
         self._pulse.advance()
         requested.check()
-        if loss is None:
-            return
-        state = self._report(step.index, loss)
+
+    def _tell(self, index: int, loss: float | None) -> None:
+        state = self._report(index, loss)
         if state != "running":  # two who decide at once, or a blip, may leave Redis with what does not hold any more
             state = self._stored_control()
         if state not in (None, "running"):
-            stopped = f"Batch {self._batch.name} is {state}; job {self._job.id} stops at step {step.index}."
+            stopped = f"Batch {self._batch.name} is {state}; job {self._job.id} stops at step {index}."
             raise PaintingStopped(stopped, worth_keeping=state == "paused")
 
-    def _report(self, step: int, loss: float) -> ControlState | None:
+    def _report(self, step: int, loss: float | None) -> ControlState | None:
         progress = Progress(
             step=step, steps=self._batch.options.num_steps, loss=loss, names=self._job.names,
             worker=self._painter, at=time.time(),

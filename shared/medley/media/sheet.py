@@ -92,14 +92,14 @@ def _tile(cell: Cell, size: tuple[int, int], inset: int) -> Image.Image:
         _place(tile, cell.result, (0, 0, px, picture))
     else:
         draw.rectangle((0, 0, px - 1, picture - 1), fill=PANEL)
-        lines = _wrap(cell.reason or "not painted", font, px - 4 * space, max(1, picture // (text * 4 // 3) - 1))
+        lines = wrapped(cell.reason or "not painted", font, px - 4 * space, max(1, picture // (text * 4 // 3) - 1))
         draw.multiline_text((px / 2, picture / 2), lines, FAINT, font, anchor="mm", align="center")
     inputs = [small for small in (cell.content, *cell.styles[:MOST_STYLES]) if inset and small is not None]
     each = min(inset * 4 // 3, (px - space * (len(inputs) - 1)) // max(1, len(inputs)))
     for n, small in enumerate(inputs):
         left = n * (each + space)
         _place(tile, small, (left, picture + space, left + each, picture + space + inset))
-    caption = _wrap(cell.caption, font, px, 2)
+    caption = wrapped(cell.caption, font, px, 2)
     draw.multiline_text((0, below + space), caption, INK, font, spacing=text // 4)
     return tile
 
@@ -112,7 +112,7 @@ def _place(tile: Image.Image, picture: Image.Image, box: tuple[int, int, int, in
     tile.paste(small, (left + (right - left - small.width) // 2, top + (bottom - top - small.height) // 2))
 
 
-def _wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int, lines: int) -> str:
+def wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int, lines: int) -> str:
     """The text in at most so many lines of at most so many px; what does not fit ends in an ellipsis."""
     text = " ".join(_plain(text).split())
     letters = int(width * len(text) / max(1, font.getlength(text)) * 0.95)  # by the mean width of this text's letters

@@ -1,0 +1,155 @@
+"""The commands that make again what people look at: a batch's video, and its contact sheet or all of its pages."""
+
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+from rich.console import Console
+
+from medley import keys
+from medley.batches import each_outcome, read_batch
+from medley.errors import UsageError
+from medley.jobs import AnyBatch
+from medley.ondisk import JobTable
+from medley.pieces import sheet as sheets
+from medley.pieces.source import Source
+from medley.settings import Settings
+from medley.storage import Storage, open_storage
+from medley.storage.folder import whole_file
+from medley.storage.patient import PatientStorage
+from medley.telling import Told
+from medley.videos import MedleyOptions
+from medley.walks import WalkBatch
+from medley_producer.fields import record_from
+from medley_producer.reaching import PATIENCE_S
+from medley_producer.requesting import batch_name
+from medley_producer.status import named_batch
+from medley_producer.telling import count, tell, telling
+
+
+class Found(NamedTuple):
+    """A batch, and the folder of the ``medley run`` that it is of, if it is."""
+
+    source: Source
+    folder: Path | None
+
+
+def video(args: Namespace) -> int:
+    """Make a batch's video again."""
+    options = record_from(MedleyOptions, args)
+    with telling(Console(stderr=True)) as told, _found(args) as found:
+        made = _Made(found, keys.video(found.source.batch.name), Path(args.out) if args.out else None)
+        with made.file() as path:
+            notes = _make_video(found.source, path, options, told)
+    tell(args, {"batch": found.source.batch.name, "out": made.where, "left_out": notes}, *notes, f"video: {made.where}")
+    return 0
+
+
+def sheet(args: Namespace) -> int:
+    """Make a batch's contact sheet again, or all pages."""
+    if args.page is not None and not args.out:
+        raise UsageError("--page is one of the pages that --out DIR gets; name a folder.")
+    with telling(Console(stderr=True)) as told, _found(args) as found:
+        files = _pages(args, found, told) if args.out else [_overview(args, found)]
+    lines = files if len(files) < 3 else [files[0], "...", files[-1]]
+    tell(args, {"batch": found.source.batch.name, "files": files}, *lines, count(len(files), "sheet"))
+    return 0
+
+
+class _Made:
+    """Where a piece goes: to a file that was named, or to the batch's place in storage, and so to its folder."""
+
+    def __init__(self, found: Found, key: str, out: Path | None) -> None:
+        self._storage, self._key, self._out, self._folder = found.source.storage, key, out, found.folder
+
+    @property
+    def where(self) -> str:
+        """Where people find it."""
+        if self._out:
+            return str(self._out)
+        return str(self._folder / self._name) if self._folder else f"{self._storage.root}/{self._key}"
+
+    @contextmanager
+    def file(self) -> Iterator[Path]:
+        """A file to make; when that is done, it is put in its place."""
+        if self._out:
+            yield self._out
+            return
+        with TemporaryDirectory(prefix="medley-") as temporary:
+            path = Path(temporary, self._name)
+            yield path
+            self._storage.put_file(self._key, path)
+        if self._folder:
+            self._storage.get_file(self._key, self._folder / self._name, link=True)
+
+    @property
+    def _name(self) -> str:
+        return self._key.rpartition("/")[2]
+
+
+def _make_video(source: Source, path: Path, options: MedleyOptions, told: Told) -> list[str]:
+    """Make it; returns what had to be left out, a sentence each."""
+    from medley.pieces.video import make_medley, make_walk
+
+    if isinstance(source.batch, WalkBatch):
+        make_walk(source, path, told)
+        return []
+    summary = make_medley(source, path, options, told)
+    return [*summary.left_out, *summary.notes]
+
+
+def _overview(args: Namespace, found: Found) -> str:
+    made = _Made(found, keys.contact_sheet(found.source.batch.name), None)
+    with made.file() as path:
+        path.write_bytes(sheets.overview(found.source, args.columns, args.cells))
+    return made.where
+
+
+def _pages(args: Namespace, found: Found, told: Told) -> list[str]:
+    """All pages, or one, in a folder, under names that sort."""
+    total = sheets.page_count(found.source, args.cells)
+    if args.page is not None and not 1 <= args.page <= total:
+        raise UsageError(f"There is no page {args.page}: batch {found.source.batch.name!r} has {count(total, 'page')}.")
+    files: list[str] = []
+    pages = sheets.pages(found.source, args.columns, args.cells, only=args.page)
+    for number, page in enumerate(pages, start=args.page or 1):
+        path = Path(args.out, f"contact_sheet-{number:0{len(str(total))}}.jpg")
+        with whole_file(path) as file:
+            file.write(page)
+        files.append(str(path))
+        told("making sheets", len(files), 1 if args.page else total)
+    return files
+
+
+@contextmanager
+def _found(args: Namespace) -> Iterator[Found]:
+    """The batch that is named, or that a folder of ``medley run`` was made by; only storage has to answer.
+
+    Raises:
+        UsageError: there is none.
+    """
+    folder = Path(args.batch)
+    own = folder.absolute() / ".medley" / "storage"
+    is_ours = own.is_dir()
+    settings = Settings.load(**({"storage_url": own.as_uri()} if is_ours else {}))
+    storage = open_storage(settings.storage, settings)
+    storage.check()
+    storage = PatientStorage(storage, PATIENCE_S)
+    batch = _newest(storage, folder) if is_ours else named_batch(storage, batch_name(args.batch))
+    with JobTable() as outcomes:
+        outcomes.put(each_outcome(storage, batch.name))
+        has_failed = lambda job: outcomes.values([job]).get(job) == "failed"  # noqa: E731
+        source = Source(storage, settings, batch, has_failed, outcomes.count("failed"))
+        yield Found(source, folder if is_ours else None)
+
+
+def _newest(storage: Storage, folder: Path) -> AnyBatch:
+    """The batch that a folder was last laid out from."""
+    batches = filter(None, (read_batch(storage, name) for name in storage.folders(keys.BATCHES)))
+    newest = max(batches, key=lambda batch: batch.created_at, default=None)
+    if newest is None:
+        raise UsageError(f"No batch was made in {folder} as yet; `medley run --out {folder}` makes one.")
+    return newest

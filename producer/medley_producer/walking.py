@@ -1,0 +1,164 @@
+"""Random networks: ``medley art`` makes one picture, ``medley walk`` a video, here or by the workers of a cluster."""
+
+import hashlib
+import importlib
+import random
+import shutil
+import tempfile
+import time
+from argparse import Namespace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+
+from medley import keys
+from medley.batches import read_batch, write_manifest
+from medley.cluster import Cluster
+from medley.control import require_running
+from medley.enqueuing import enqueue_missing
+from medley.errors import BatchConflict, ObjectMissing, UsageError
+from medley.jobs import ENGINE, QueueKind
+from medley.networks import ArtOptions, WalkOptions
+from medley.records import BatchName, canonical_json
+from medley.settings import Settings
+from medley.telling import Told
+from medley.walks import WalkBatch, stretches
+from medley_producer.controlling import exit_code
+from medley_producer.fields import record_from
+from medley_producer.following import follow
+from medley_producer.local import interruptible, local_farm, local_worker, require_alive
+from medley_producer.reaching import reached
+from medley_producer.requesting import batch_name
+from medley_producer.status import BatchStatus, stored_status
+from medley_producer.submit import stand
+from medley_producer.telling import count, tell, tell_end, telling, told_if_interrupted
+
+
+def art(args: Namespace, settings: Settings) -> int:
+    """Make one picture with a random network."""
+    if not args.file.lower().endswith(".png"):
+        raise UsageError(f"{args.file} is made as a PNG, so its name must end in .png.")
+    if args.seed is None:
+        args.seed = random.SystemRandom().randrange(2**32)
+    options = record_from(ArtOptions, args)
+    with telling(Console(stderr=True)) as told:
+        device = importlib.import_module("medley_workers.devices").choose_device(settings)
+        paint = importlib.import_module("medley_workers.art").paint
+        paint(options, Path(args.file), lambda done, rows: told("rendering rows", done, rows), device)
+    width, height = options.size
+    said = f"{args.file}: {width} x {height} px, --seed {options.seed}"
+    tell(args, {"file": args.file, "seed": options.seed, "size": [width, height]}, said)
+    return 0
+
+
+def walk(args: Namespace, settings: Settings) -> int:
+    """Make the video of a walk, here, or by the workers of a cluster."""
+    options = walk_options(args)
+    if args.out and not args.out.lower().endswith(".mp4"):
+        raise UsageError(f"--out {args.out} is made as an MP4, so its name must end in .mp4.")
+    if args.batch:
+        return _walk_there(args, settings, options)
+    if not args.out:
+        raise UsageError("--out FILE is needed, or --batch NAME, with which the workers of a cluster make the video.")
+    return _walk_here(args, settings, options)
+
+
+def walk_options(args: Namespace) -> WalkOptions:
+    """The walk that is asked for, ``--size`` being its longest side.
+
+    Raises:
+        UsageError: a value is refused.
+    """
+    options = record_from(WalkOptions, args)
+    if args.size is None:
+        return options
+    if args.xres is not None or args.yres is not None:
+        raise UsageError("--size is the longest side, and --xres and --yres are both; give either.")
+    width, height = options.size
+    longest = max(width, height)
+    args.xres, args.yres = (max(1, round(args.size * side / longest)) for side in (width, height))
+    return record_from(WalkOptions, args)
+
+
+def _walk_here(args: Namespace, settings: Settings, options: WalkOptions) -> int:
+    """With a worker of our own; what it left is kept beside the video until that is whole."""
+    started = time.monotonic()
+    out, console = Path(args.out), Console(stderr=True)
+    state = out.absolute().with_name(f".{out.name}.medley")
+    interruptible()
+    with local_farm(settings, state) as cluster:
+        with telling(console) as told:
+            batch = submit_walk(cluster, _name_of(options), options, "interactive", told)
+        status = stored_status(cluster, batch)
+        if not status.finished:
+            with (
+                told_if_interrupted("Run the same command again to go on."),
+                local_worker(cluster.settings, state / "worker.log") as worker,
+            ):
+                status = follow(cluster, batch, console, look=lambda: require_alive(worker))
+        whole = _fetch(cluster, status, out)
+        tell_end(args, cluster, status, time.monotonic() - started, out)
+    if whole:
+        shutil.rmtree(state, ignore_errors=True)
+    return exit_code(status)
+
+
+def _walk_there(args: Namespace, settings: Settings, options: WalkOptions) -> int:
+    started = time.monotonic()
+    cluster, name, console = reached(settings), batch_name(args.batch), Console(stderr=True)
+    with telling(console) as told:
+        batch = submit_walk(cluster, name, options, "bulk", told)
+    if not args.out:
+        said = f"Walk {name}: {count(options.frames, 'frame')} in {count(batch.jobs, 'job')}."
+        tell(args, {"batch": name, "jobs": batch.jobs}, said, f"Follow it with `medley status {name} --watch`.")
+        return 0
+    with told_if_interrupted(f"The walk goes on; `medley status {name} --watch` follows it."):
+        status = follow(cluster, batch, console)
+    _fetch(cluster, status, Path(args.out))
+    tell_end(args, cluster, status, time.monotonic() - started, Path(args.out))
+    return exit_code(status)
+
+
+def submit_walk(cluster: Cluster, name: BatchName, options: WalkOptions, queue: QueueKind, told: Told) -> WalkBatch:
+    """Make the batch of a walk unless it exists, and enqueue what it lacks.
+
+    Raises:
+        BatchConflict: the name belongs to another batch.
+        BatchStopped: it belongs to one that is paused or cancelled.
+        ServiceUnreachable, ServiceRefused: submitting again goes on from there.
+    """
+    batch = read_batch(cluster.storage, name) or _create(cluster, name, options, queue)
+    if not isinstance(batch, WalkBatch) or batch.options != options or batch.engine != ENGINE:
+        raise BatchConflict(
+            f"A batch {name!r} exists, and it is not this walk. Choose another name, or repeat its arguments."
+        )
+    require_running(cluster.storage, name)
+    enqueue_missing(cluster, batch, queue, told=told)
+    return batch
+
+
+def _create(cluster: Cluster, name: BatchName, options: WalkOptions, queue: QueueKind) -> object:
+    with tempfile.TemporaryDirectory(prefix="medley-") as folder:
+        path = Path(folder, "manifest.jsonl")
+        manifest, lines, jobs = write_manifest(path, stretches(options))
+        cluster.storage.put(keys.open_batch(name), b"")
+        cluster.storage.put_file(keys.manifest(name, manifest), path)
+    batch = WalkBatch(
+        name=name, options=options, engine=ENGINE, queue=queue, manifest=manifest, pairs=lines, jobs=jobs,
+        created_at=datetime.now(UTC),
+    )  # fmt: skip
+    return stand(cluster, batch)
+
+
+def _fetch(cluster: Cluster, status: BatchStatus, out: Path) -> bool:
+    """Put the video where it was asked for; true if it is there, and all of the walk is in it."""
+    try:
+        cluster.storage.get_file(keys.video(status.batch.name), out)
+    except ObjectMissing:
+        return False
+    return not status.failed
+
+
+def _name_of(options: WalkOptions) -> BatchName:
+    return f"walk-{hashlib.sha256(canonical_json(options.model_dump(mode='json'))).hexdigest()[:12]}"

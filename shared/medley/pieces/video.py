@@ -1,0 +1,177 @@
+"""The video of a batch: the medley of its finished pictures, or its walk."""
+
+import hashlib
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from itertools import count
+from pathlib import Path
+
+from PIL import Image
+
+from medley import keys
+from medley.batches import read_manifest, read_result
+from medley.chains import is_chained
+from medley.errors import ImageError, UsageError
+from medley.jobs import StyleTransfer
+from medley.media.images import open_picture
+from medley.media.scenes import Load, Scene, Summary, video_size, write_medley
+from medley.media.video import open_video
+from medley.pieces.source import Pair, Source, each_job, each_pair, evenly, styles_of
+from medley.results import PICTURE_FILE, Result, StoredFile, frame_file
+from medley.telling import Told, quiet
+from medley.videos import MedleyOptions, frame_count
+from medley.walks import WalkBatch, WalkResult
+
+FETCHED_AHEAD = 6
+"""Frames of a walk that are fetched and decoded before they are needed; one of 4096 x 4096 px takes 50 MB."""
+
+
+def put_medley(source: Source) -> None:
+    """Store the medley as it is by default; raises as :func:`make_medley` does, and what storage raises."""
+    _put(source, lambda path: make_medley(source, path, MedleyOptions(), source.told))
+
+
+def put_walk(source: Source) -> None:
+    """Store the walk's video; raises as :func:`make_walk` does, and what storage raises."""
+    _put(source, lambda path: make_walk(source, path, source.told))
+
+
+def _put(source: Source, make: Callable[[Path], object]) -> None:
+    with tempfile.TemporaryDirectory(prefix="medley-") as folder:
+        path = Path(folder, "medley.mp4")
+        make(path)
+        source.storage.put_file(keys.video(source.batch.name), path)
+
+
+def make_medley(source: Source, path: Path, options: MedleyOptions, told: Told = quiet) -> Summary:
+    """Make the medley: a scene for each finished picture, those of one photo behind one another.
+
+    ``told`` hears how many frames are made.
+
+    Raises:
+        UsageError: nothing is finished, or the manifest or the options cannot be used.
+        ObjectMissing: there is no manifest.
+        StorageRefused: no room for the video.
+    """
+    pairs = _by_content(_finished(source, options.pairs))
+    if not pairs:
+        raise UsageError(f"Batch {source.batch.name!r} has no finished picture to make a video of.")
+    if is_chained(source.batch) and options.transition == "crossfade":
+        options = options.model_copy(update={"transition": "cut"})  # each scene begins where the one before it ends
+    size = video_size([result.size for _, result in pairs], options)
+    scenes = (_scene(source, job, result) for job, result in pairs)
+    numbers, total = count(), frame_count(options, len(pairs))
+
+    def advance() -> None:
+        source.advance()
+        told("making the video", next(numbers), total)
+
+    return write_medley(path, scenes, options, size, source.settings, title=source.batch.name, advance=advance)
+
+
+def _finished(source: Source, most: int) -> list[tuple[StyleTransfer, Result]]:
+    """So many of the finished pairs, evenly chosen."""
+    if source.batch.pairs <= most:
+        return [found for pair in each_pair(source) if (found := _done(pair))]
+    done = sum(not source.has_failed(job.id) for job in each_job(source))
+    chosen = evenly(most, done)
+    jobs = (job for number, job in enumerate(_not_failed(source)) if number in chosen)
+    return [found for pair in each_pair(source, jobs) if (found := _done(pair))]
+
+
+def _not_failed(source: Source) -> Iterator[StyleTransfer]:
+    return (job for job in each_job(source) if not source.has_failed(job.id))
+
+
+def _done(pair: Pair) -> tuple[StyleTransfer, Result] | None:
+    has_picture = pair.result is not None and PICTURE_FILE in pair.result.files
+    return (pair.job, pair.result) if pair.result and has_picture else None
+
+
+def _by_content(pairs: Iterable[tuple[StyleTransfer, Result]]) -> list[tuple[StyleTransfer, Result]]:
+    """Those of one photo behind one another, in the order in which photos first appear."""
+    places: dict[str, int] = {}
+    return sorted(pairs, key=lambda pair: places.setdefault(pair[0].content.sha256, len(places)))
+
+
+def _scene(source: Source, job: StyleTransfer, result: Result) -> Scene:
+    """From the photo, or what else it began with, over the frames that were kept to the finished picture."""
+    frames = [result.files[name] for step in sorted(result.frames) if (name := frame_file(step)) in result.files]
+    pictures: list[Load] = [partial(_read, source, file) for file in frames] or [partial(_first, source, job)]
+    style = styles_of(job)
+    return Scene(title=style, chapter=style, pictures=[*pictures, partial(_read, source, result.files[PICTURE_FILE])])
+
+
+def _first(source: Source, job: StyleTransfer) -> bytes:
+    """What a painting began with, where no frame was kept: the picture before it in its chain, or the photo."""
+    before = read_result(source.storage, job.init) if job.init else None
+    if before and PICTURE_FILE in before.files:
+        return _read(source, before.files[PICTURE_FILE])
+    try:
+        return source.storage.get(keys.input_picture(job.content.input), source.settings.image_bytes)
+    except UsageError as error:  # it grew in storage
+        raise ImageError(str(error)) from error
+
+
+def _read(source: Source, file: StoredFile) -> bytes:
+    """A stored picture.
+
+    Raises:
+        ObjectMissing: it is gone.
+        ImageError: it is not as it was.
+    """
+    try:
+        data = source.storage.get(file.key, file.bytes)
+    except UsageError as error:
+        raise ImageError(str(error)) from error
+    if hashlib.sha256(data).hexdigest() != file.sha256:
+        raise ImageError(f"{file.key} is not as it was stored.")
+    return data
+
+
+def make_walk(source: Source, path: Path, told: Told = quiet) -> int:
+    """Join a walk's frames into a video; returns how many it has. Stretches that failed are left out, and ``told``
+    hears how many frames are joined.
+
+    Raises:
+        UsageError: it is no walk, or none of it is there.
+        ImageError, ObjectMissing: a frame is damaged or gone.
+        StorageRefused: no room for the video.
+    """
+    batch = source.batch
+    if not isinstance(batch, WalkBatch):
+        raise UsageError(f"Batch {batch.name!r} is no walk.")
+    options = batch.options
+    with open_video(path, options.size, fps=options.fps, crf=options.crf, title=batch.name) as video:
+        for frame in _ahead(source, _walk_files(source)):
+            source.advance()
+            told("making the video", video.frames, options.frames)
+            video.add(frame)
+        return video.frames
+
+
+def _walk_files(source: Source) -> Iterator[StoredFile]:
+    for job in read_manifest(source.storage, source.batch):
+        result = None if source.has_failed(job.id) else read_result(source.storage, job.id)
+        if isinstance(result, WalkResult):
+            yield from (result.files[frame_file(number)] for number in result.frames)
+
+
+def _ahead(source: Source, files: Iterable[StoredFile]) -> Iterator[Image.Image]:
+    """Frames in order, fetched and decoded by threads before they are needed."""
+    settings = source.settings.model_copy(update={"image_side": 1})  # that limit is the network's
+
+    def frame(file: StoredFile) -> Image.Image:
+        return open_picture(_read(source, file), settings, file.key)
+
+    waiting: deque[Future[Image.Image]] = deque()
+    with ThreadPoolExecutor(FETCHED_AHEAD) as threads:
+        for file in files:
+            waiting.append(threads.submit(frame, file))
+            if len(waiting) > FETCHED_AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

@@ -1,0 +1,159 @@
+"""Chains: jobs that begin with one another's pictures go out one after another, or fail together; nothing is lost."""
+
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from medley.batches import read_outcome
+from medley.chains import follow_on
+from medley.cluster import Cluster
+from medley.control import pause, resume, retry
+from medley.ending import finish_batch
+from medley.errors import ImageError
+from medley.jobs import Batch, Sampling, StyleTransfer, StyleTransferOptions
+from medley.reconciling import reconcile
+from medley.results import Finished
+from medley_producer.submit import Request, submit
+from medley_workers.delivery import deliver
+from outcomes import list_outcomes, transfers
+from painters import Painter
+
+
+@pytest.fixture
+def batch(cluster: Cluster, dataset: Path) -> Batch:
+    """Two photos in three styles each, chained."""
+    contents = tuple(str(dataset / "contents" / f"photo{n}.jpg") for n in range(2))
+    sampling = Sampling(content=contents, styles=(str(dataset / "styles"),), pairing="product", chain=True)
+    cluster.ledger._redis.set("medley:since", str(time.time() - 2 * cluster.settings.lease_s))
+    return submit(cluster, Request("b", sampling, StyleTransferOptions()), "bulk", lambda *_: None).batch
+
+
+@pytest.fixture
+def chain(cluster: Cluster, batch: Batch) -> list[StyleTransfer]:
+    """The jobs of the first photo."""
+    jobs = transfers(cluster.storage, batch)
+    return [job for job in jobs if job.content == jobs[0].content]
+
+
+def waiting(cluster: Cluster) -> int:
+    return cluster.ledger.queue_lengths()["bulk"]
+
+
+def test_each_photo_has_a_chain_of_its_own(cluster: Cluster, batch: Batch) -> None:
+    jobs = transfers(cluster.storage, batch)
+    by_id = {job.id: job for job in jobs}
+    assert len(by_id) == 6
+    before = [by_id[job.init] for job in jobs if job.init]
+    assert [job.content for job in before] == [job.content for job in jobs if job.init]
+    assert Counter(job.init for job in jobs) == Counter([None, None, *(job.id for job in before)])
+    assert len({job.id for job in before}) == 4
+
+
+def test_a_job_has_another_id_behind_another_picture(cluster: Cluster, batch: Batch) -> None:
+    request = Request("c", batch.sampling.model_copy(update={"chain": False}), batch.options)
+    apart = submit(cluster, request, "bulk", lambda *_: None).batch
+    chained = {job.id: job.init for job in transfers(cluster.storage, batch)}
+    alone = {job.id for job in transfers(cluster.storage, apart)}
+    assert alone & chained.keys() == {job for job, init in chained.items() if init is None}
+
+
+def test_only_the_first_of_each_chain_goes_out(cluster: Cluster, batch: Batch) -> None:
+    assert waiting(cluster) == 2
+    request = Request("b", batch.sampling, batch.options)
+    assert [submit(cluster, request, "bulk", lambda *_: None).enqueued, reconcile(cluster, "b"), waiting(cluster)] == [
+        0,
+        0,
+        2,
+    ]
+
+
+def test_each_picture_sends_the_next_one_out_and_the_last_one_the_end(
+    cluster: Cluster, batch: Batch, chain: list[StyleTransfer]
+) -> None:
+    painter = Painter(cluster)
+    for number, job in enumerate(chain):
+        deliver(painter.desk, "b", job)
+        deliver(painter.desk, "b", job)  # the acknowledgement was lost
+        assert waiting(cluster) == min(4, 3 + number)
+    for job in transfers(cluster.storage, batch):
+        deliver(painter.desk, "b", job)
+    assert painter.paintings == 6
+    assert cluster.ledger.queue_lengths()["finish"] == 1
+
+
+def test_what_a_dead_painter_did_not_send_out_is_found(cluster: Cluster, chain: list[StyleTransfer]) -> None:
+    cluster.ledger._redis.delete("bulk.3")
+    desk = Painter(cluster).desk
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("medley_workers.delivery.follow_on", lambda *_: None)  # it dies before that
+        deliver(desk, "b", chain[0])
+    assert waiting(cluster) == 0
+    assert reconcile(cluster, "b") == 1
+    assert waiting(cluster) == 1
+    deliver(desk, "b", chain[1])
+    assert waiting(cluster) == 2
+
+
+def test_what_follows_a_failure_fails_for_its_reason(
+    cluster: Cluster, batch: Batch, chain: list[StyleTransfer]
+) -> None:
+    deliver(Painter(cluster).desk, "b", chain[0])
+    deliver(Painter(cluster, ImageError("paint.png is torn.")).desk, "b", chain[1])
+    assert list_outcomes(cluster.storage, "b").failed == {job.id for job in chain[1:]}
+    failure = read_outcome(cluster.storage, "b", chain[2].id, "failed")
+    assert (failure.kind, failure.attempts) == ("image", 0)
+    assert failure.reason == "The picture before it in its chain failed: paint.png is torn."
+    others = [job for job in transfers(cluster.storage, batch) if job.content != chain[0].content]
+    deliver(Painter(cluster, ImageError("photo.jpg is torn.")).desk, "b", others[0])
+    assert cluster.ledger.queue_lengths()["finish"] == 1
+    assert read_outcome(cluster.storage, "b", others[2].id, "failed").reason.count("failed: ") == 1
+
+
+def test_what_follows_a_failure_fails_even_if_its_painter_died(cluster: Cluster, batch: Batch) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("medley_workers.delivery.follow_on", lambda *_: None)
+        for job in (job for job in transfers(cluster.storage, batch) if job.init is None):
+            deliver(Painter(cluster, ImageError("It is torn.")).desk, "b", job)
+    assert reconcile(cluster, "b") == 0
+    assert len(list_outcomes(cluster.storage, "b").failed) == 6
+    assert cluster.ledger.queue_lengths()["finish"] == 1
+    assert finish_batch(cluster, "b", lambda: None)
+
+
+def test_a_retried_chain_goes_on_where_it_failed(cluster: Cluster, batch: Batch, chain: list[StyleTransfer]) -> None:
+    painter = Painter(cluster)
+    deliver(painter.desk, "b", chain[0])
+    deliver(Painter(cluster, ImageError("It is torn.")).desk, "b", chain[1])
+    for job in transfers(cluster.storage, batch):
+        if job.content != chain[0].content:
+            deliver(painter.desk, "b", job)
+    assert finish_batch(cluster, "b", lambda: None)
+    cluster.ledger._redis.delete("bulk.3")
+    assert retry(cluster, batch) == 2
+    assert waiting(cluster) == 1
+    deliver(painter.desk, "b", chain[1])
+    assert waiting(cluster) == 2
+    deliver(painter.desk, "b", chain[2])
+    assert finish_batch(cluster, "b", lambda: None)
+    finished = Finished.from_json(cluster.storage.get("batches/b/finished.json"))
+    assert (finished.done, finished.failed) == (6, 0)
+
+
+def test_a_paused_chain_goes_on_where_it_was(cluster: Cluster, batch: Batch, chain: list[StyleTransfer]) -> None:
+    painter = Painter(cluster)
+    deliver(painter.desk, "b", chain[0])
+    pause(cluster, batch)
+    deliver(Painter(cluster).desk, "b", chain[1])
+    assert list_outcomes(cluster.storage, "b").done == {chain[0].id}
+    cluster.ledger.forget("b")
+    cluster.ledger._redis.delete("bulk.3")
+    assert resume(cluster, batch) == 2
+
+
+def test_following_on_twice_adds_nothing(cluster: Cluster, batch: Batch, chain: list[StyleTransfer]) -> None:
+    deliver(Painter(cluster).desk, "b", chain[0])
+    for _ in range(3):
+        follow_on(cluster, batch, chain[0].id, "done")
+    assert waiting(cluster) == 3
