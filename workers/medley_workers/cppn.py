@@ -28,9 +28,9 @@ from medley_workers.threads import one_thread
 Positions = npt.NDArray[np.float64]
 """Values of z, (N, Z)."""
 
-_TILE_FLOATS = {"cpu": 2**17, "cuda": 2**24}
-"""Floats of a tile's layer. On a CPU two of them (1 MB) stay in its caches, and there are tiles enough for many threads
-to share; a GPU is filled by one."""
+_TILE_FLOATS = {"cpu": 2**18, "cuda": 2**24}
+"""Floats of a tile's layer. On a CPU two of them (2 MB) stay in its caches, smaller ones make threads wait for Python's
+lock, and a frame of 512 x 512 still has 16 to share out; a GPU is filled by one."""
 
 _STRIP = 256
 """Pixels that numpy multiplies at a time where layers are narrow; a third faster than torch's product of a tile."""
@@ -51,7 +51,8 @@ class Network:
         self.channels = options.channels
         self._radius, self._ones = not options.no_radius, int(not options.no_bias)
         self._units = options.units
-        self.tile = max(_STRIP, _TILE_FLOATS[self.device.type] // options.units // _STRIP * _STRIP)
+        width = max(16, options.units)  # colours take their room, too
+        self.tile = max(_STRIP, _TILE_FLOATS[self.device.type] // width // _STRIP * _STRIP)
         self._narrow = self.device.type == "cpu" and options.units <= _NARROW
         self._strips = self.tile // _STRIP if self._narrow else 1
         self._x = torch.linspace(*options.xlim, self.size[0]).to(self.device)
