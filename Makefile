@@ -18,11 +18,12 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[worker,compress,dashboard,heic,dev]'
 	touch $@
 
-# A small dataset of medley's own, painted by real workers.
+# A small dataset of medley's own, painted by real workers, and a short walk through a random network.
 demo: install
 	$(BIN)/medley samples demo/samples
 	$(BIN)/medley run --content demo/samples/contents --styles demo/samples/styles \
-		--pairs 6 --sample-seed 2 --size 192 --num-steps 60 --frame-every 20 --out demo/out
+		--pairs 6 --sample-seed 2 --size 192 --num-steps 60 --frame-every 5 --out demo/out
+	$(BIN)/medley walk --size 256 --frames 240 --loop --seed 2 --out demo/walk.mp4
 
 # Two at a time: most tests wait for processes of their own. Files stay together, as their fixtures do.
 test: install float-weights
@@ -37,6 +38,8 @@ bench: install float-weights
 	$(BIN)/python tests/benchmarks/bench_start.py
 	$(BIN)/python tests/benchmarks/bench_scan.py
 	$(BIN)/python tests/benchmarks/bench_flood.py
+	$(BIN)/python tests/benchmarks/bench_video.py
+	$(BIN)/python tests/benchmarks/bench_walk.py
 
 check: install
 	$(BIN)/ruff check .

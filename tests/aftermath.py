@@ -22,7 +22,7 @@ from medley.errors import MedleyError, ObjectMissing
 from medley.jobs import Batch
 from medley.records import BatchName, JobId, Record
 from medley.results import Finished, Outcome, Result
-from outcomes import Outcomes, list_outcomes
+from outcomes import PREVIEWS, Outcomes, list_outcomes
 
 CALM_WITHIN_LEASES = 6
 """Messages that are left over go out and are found ended within a lease, a sweep of the lapsed ones, and a round."""
@@ -130,7 +130,9 @@ def every_result_names_its_files(after: Aftermath) -> Iterator[str]:
     for job, result in after.results.items():
         if result.job_id != job:
             yield f"{job} has the result of {result.job_id}"
-        expected = {"pastiche.png"} | {keys.frame("", "", step).rpartition("//")[2] for step in result.frames}
+        expected = {"pastiche.png", *PREVIEWS} | {
+            keys.frame("", "", step).rpartition("//")[2] for step in result.frames
+        }
         if set(result.files) != expected:
             yield f"{job} has the files {sorted(result.files)}, not {sorted(expected)}"
         for file in result.files.values():
@@ -152,7 +154,8 @@ def the_batch_is_finished_once(after: Aftermath) -> Iterator[str]:
     ended = len(after.outcomes.done), len(after.outcomes.failed)
     if (finished.done, finished.failed) != ended:
         yield f"finished.json has {finished.done} done and {finished.failed} failed, where {ended} are"
-    made = [keys.contact_sheet(after.batch.name), keys.failures(after.batch.name)]
+    name = after.batch.name
+    made = [keys.failures(name), keys.contact_sheet(name), keys.video(name), keys.gallery(name)]
     yield from (f"{key} is not there" for key in made if key not in after.objects)
     if after.objects.get(keys.finished(after.batch.name)) != after.finished:
         yield "finished.json was written again"

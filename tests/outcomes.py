@@ -10,6 +10,9 @@ from medley.records import BatchName, JobId
 from medley.results import Outcome
 from medley.storage import Storage
 
+PREVIEWS = ("preview.jpg", "content.jpg", "style-1.jpg")
+"""The small copies that a job of one style leaves."""
+
 
 class Outcomes(NamedTuple):
     """The jobs of a batch that have ended; one that is done is not among the failed."""

@@ -360,6 +360,7 @@ class Farm:
         assert isinstance(job, StyleTransfer)
         assert isinstance(batch, Batch)
         delivery = self.deliveries[cast(Process, here())]
+        assert job.init is None or self.storage.exists(keys.result(job.init)), f"{delivery} before what it begins with"
         self.paintings[job.id] += 1
         self._check_painted_once(delivery, job.id)
         delivery.paints = True

@@ -5,6 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, PositiveInt, model_validator
 
 from medley.records import Record
+from medley.videos import MOST_PX
 
 CHUNK = 48
 """Frames of a walk that one job renders: at 512 x 512 about a second of two slow cores, and under a minute at 4096 x
@@ -12,9 +13,6 @@ CHUNK = 48
 
 MOST_ART_PX = 65_500
 """The longest side of a picture, as of the JPEGs that medley writes. It is rendered in bands, so memory is no limit."""
-
-MOST_FRAME_PX = 8_192
-"""The longest side of a frame, as video encoders and players take no more."""
 
 _Coordinate = Annotated[float, Field(ge=-1e6, le=1e6)]
 """Beyond this, float32 has fewer distinct numbers between two limits than a picture has pixels."""
@@ -96,12 +94,12 @@ class ArtOptions(NetworkOptions):
 class WalkOptions(NetworkOptions):
     """A walk of z: a picture for each of its positions, to be seen as a video."""
 
-    most_px: ClassVar[int] = MOST_FRAME_PX
+    most_px: ClassVar[int] = MOST_PX
 
     kind: Literal["walk"] = "walk"
-    xres: int = Field(512, ge=1, le=MOST_FRAME_PX, description="width of the video, px")
+    xres: int = Field(512, ge=1, le=MOST_PX, description="width of the video, px")
     yres: int | None = Field(
-        None, ge=1, le=MOST_FRAME_PX, description="height, px; what --xlim, --ylim and --xres make it, if not given"
+        None, ge=1, le=MOST_PX, description="height, px; what --xlim, --ylim and --xres make it, if not given"
     )
     frames: PositiveInt = Field(300, le=200_000, description="pictures of the video")
     step: float = Field(
@@ -110,7 +108,7 @@ class WalkOptions(NetworkOptions):
     z_dims: int = Field(4, ge=2, le=32, description="dimensions of z; more make the network depend more on it")
     loop: bool = Field(False, description="the walk ends where it began, so that the video can be repeated")
     fps: int = Field(30, ge=1, le=120, description="frames a second")
-    crf: int = Field(20, ge=0, le=51, description="quality of the video: 0 is lossless, 51 the worst")
+    crf: int = Field(20, ge=1, le=51, description="x264's constant rate factor: the lower, the better and the larger")
 
     @model_validator(mode="after")
     def _loop_has_room(self) -> Self:
@@ -126,8 +124,8 @@ class WalkOptions(NetworkOptions):
     def identity(self) -> dict[str, Any]:
         """What of the options bears on the pixels and files of a stretch of frames.
 
-        Defaults that follow from other options are filled in. The number of frames counts in a loop only: another walk
-        goes on as it began, however long it is.
+        Defaults that follow from other options are filled in; what bears on the video alone is left out. The number of
+        frames counts in a loop only: another walk goes on as it began, however long it is.
         """
-        values = self.model_dump(mode="json") | {"ylim": list(self.y_limits), "yres": self.size[1]}
-        return values if self.loop else {name: value for name, value in values.items() if name != "frames"}
+        left_out = {"fps", "crf"} if self.loop else {"fps", "crf", "frames"}
+        return self.model_dump(mode="json", exclude=left_out) | {"ylim": list(self.y_limits), "yres": self.size[1]}

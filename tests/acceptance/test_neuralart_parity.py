@@ -5,14 +5,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from neuralart import neuralart
 
 from medley.networks import ArtOptions, NetworkOptions, WalkOptions
 from medley_workers.art import frames
 from medley_workers.bezier import walk
 from medley_workers.cppn import Network
 from medley_workers.tensors import Pixels
-
-neuralart = pytest.importorskip("neuralart.neuralart")
 
 
 def theirs(options: NetworkOptions, z: list[float] | None) -> Pixels:

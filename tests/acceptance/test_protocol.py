@@ -29,13 +29,17 @@ How = tuple[int, Fault | None]
 
 POOLS: dict[BatchName, tuple[tuple[int, ...], tuple[int, ...], QueueKind]] = {
     "five": ((0,), (0, 1, 2, 3, 4), "bulk"),
+    "flow": ((1, 2), (0, 1, 2), "bulk"),
     "four": ((0, 1), (0, 1), "bulk"),
     "one": ((0,), (0,), "interactive"),
     "other": ((2,), (2, 3), "bulk"),
     "three": ((1,), (0, 1, 4), "interactive"),
     "two": ((0, 2), (3,), "bulk"),
 }
-"""Contents, styles and queue of each batch; most of their 13 jobs are shared."""
+"""Contents, styles and queue of each batch; most of their 17 jobs are shared."""
+
+CHAINED = {"flow"}
+"""Batches whose pictures begin with one another."""
 
 NAMES = st.sampled_from(sorted(POOLS))
 
@@ -194,6 +198,7 @@ def new_farm(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) ->
             content=tuple(str(tmp_path / f"photo{n}.png") for n in contents),
             styles=tuple(str(tmp_path / f"paint{n}.png") for n in styles),
             pairing="product",
+            chain=name in CHAINED,
         )
         return Request(name, sampling, StyleTransferOptions())
 
@@ -205,7 +210,7 @@ def new_farm(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setattr(module, "time", clock)
     # Nothing here loses power, and its pictures bear on nothing.
     monkeypatch.setattr(os, "fsync", lambda _: None)
-    monkeypatch.setattr(ending, "contact_sheet", lambda *_, **__: b"")
+    monkeypatch.setattr(ending, "_pieces", lambda _: {})
     return lambda: Farm(redis_url, tmp_path / f"storage{next(number)}", requests, clock)
 
 

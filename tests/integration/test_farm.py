@@ -14,7 +14,7 @@ from medley.batches import read_outcome
 from medley.paintings import Progress
 from medley.records import JobId
 from medley.settings import Settings
-from outcomes import list_outcomes
+from outcomes import PREVIEWS, list_outcomes
 from servers import S3Server
 
 
@@ -38,7 +38,7 @@ def test_twelve_jobs_on_two_processes_over_s3(
         assert farm.done(batch) == set(results)
         for result in results.values():
             assert result.frames == (0, 2)
-            assert set(result.files) == {"frames/000000.jpg", "frames/000002.jpg", "pastiche.png"}
+            assert set(result.files) == {"frames/000000.jpg", "frames/000002.jpg", "pastiche.png", *PREVIEWS}
             for file in result.files.values():
                 assert len(storage.get(file.key)) == file.bytes
             steps = [step for step, _ in result.losses]

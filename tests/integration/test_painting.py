@@ -23,7 +23,11 @@ from medley_workers.gpus import take_gpu
 from medley_workers.painting import Studio, paint_job
 from medley_workers.tensors import to_picture, to_tensor
 from medley_workers.transfer import Step
+from outcomes import PREVIEWS
 from studio import LAYERS, Faulty, make_batch, make_job, open_studio, submitted
+
+FILES = {"frames/000000.jpg", "frames/000002.jpg", "frames/000004.jpg", "pastiche.png", *PREVIEWS, "style-2.jpg"}
+"""What a painting in two styles leaves beside its result."""
 
 
 @pytest.fixture
@@ -143,7 +147,8 @@ def test_an_attempt_that_storage_refuses_leaves_nothing(
     assert files(studio) == []
     faulty.at = None
     result = painted()
-    assert len(files(studio)) == len(result.files) + 1 == 5
+    assert sorted(files(studio)) == sorted([*(file.key for file in result.files.values()), keys.result(result.job_id)])
+    assert set(result.files) == FILES
 
 
 def test_an_attempt_that_fails_of_itself_leaves_nothing(studio: Studio, painted: Painting) -> None:
@@ -172,7 +177,7 @@ def test_files_stay_where_the_commit_may_stand_though_the_answer_was_lost(
     faulty.at, faulty.error = "result.json", StorageUnreachable
     with pytest.raises(StorageUnreachable):
         painted()
-    assert len(files(studio)) == 4
+    assert {key.split("/", 3)[3] for key in files(studio)} == FILES
 
 
 def test_a_worker_that_is_told_to_stop_does_not_stay_to_delete(studio: Studio, painted: Painting) -> None:

@@ -29,6 +29,7 @@ def examine() -> Iterator[Finding]:
         "memory": machine.memory,
         "disk": partial(machine.disk, settings),
         "formats": machine.formats,
+        "video": machine.video,
         "Redis": partial(services.redis, settings),
         "storage": partial(services.storage, settings),
         "GPU": partial(painting.gpus, settings),

@@ -129,5 +129,17 @@ def formats() -> Iterator[Finding]:
     yield Finding("formats", "green", f"JPEG, PNG, GIF, BMP, {', '.join(_FEATURES)}, {heic}")
 
 
+def video() -> Iterator[Finding]:
+    """Whether videos can be made."""
+    import av
+
+    encoder = "libx264"
+    if encoder in av.codecs_available:
+        yield Finding("video", "green", f"H.264 by {encoder}, PyAV {version('av')}")
+        return
+    found = f"this PyAV has no H.264 encoder ({encoder}), so batches end without their video"
+    yield Finding("video", "yellow", found, "pip install --upgrade --force-reinstall --only-binary av av")
+
+
 _FEATURES = {"WebP": "webp", "AVIF": "avif", "compressed TIFF": "libtiff"}
 """The formats that a Pillow may be built without, and what it calls them."""
