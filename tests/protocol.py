@@ -16,6 +16,7 @@ from typing import Any, Literal, cast
 
 from medley import keys
 from medley.batches import read_batch, read_finished, read_manifest, read_result
+from medley.chains import Followers
 from medley.cluster import Cluster
 from medley.control import cancel, pause, read_control, resume, retry
 from medley.ending import finish_batch
@@ -341,6 +342,7 @@ class Farm:
         """What a task does, see medley_workers/tasks.py."""
         qos, tag = self._channel.qos, delivery.message.delivery_tag
         away = ServiceUnreachable("The lease will run out.")
+        self._desks[delivery.worker].followers = Followers()  # each delivery has a thread of its own here
         with suppress(ServiceUnreachable):
             try:
                 if delivery.job:

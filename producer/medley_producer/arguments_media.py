@@ -3,12 +3,10 @@
 import argparse
 
 from medley.networks import ArtOptions, WalkOptions
+from medley.pieces import PAGE_CELLS
 from medley.records import Record
 from medley.videos import MOST_PX, MedleyOptions
 from medley_producer.fields import add_field
-
-SHEET_CELLS = 60
-"""Pairs on one sheet: as many as a page shows well."""
 
 
 def add_video(parser: argparse.ArgumentParser) -> None:
@@ -28,8 +26,8 @@ def add_sheet(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--page", type=int, metavar="N", help="with --out, only this page, from 1 on")
     parser.add_argument("--columns", type=int, default=0, metavar="N", help="pairs in a row (default: about a square)")
     parser.add_argument(
-        "--cells", type=int, default=SHEET_CELLS, metavar="N",
-        help=f"pairs on a sheet; without --out, evenly chosen from the batch (default: {SHEET_CELLS})",
+        "--cells", type=int, default=PAGE_CELLS, metavar="N",
+        help=f"pairs on a sheet; without --out, evenly chosen from the batch (default: {PAGE_CELLS})",
     )  # fmt: skip
 
 

@@ -9,14 +9,14 @@ from itertools import count, islice, takewhile
 from pathlib import Path, PurePosixPath
 
 from medley import keys
-from medley.batches import each_outcome, read_manifest, read_result
+from medley.batches import read_manifest, read_result
 from medley.errors import ObjectMissing
 from medley.jobs import AnyBatch
 from medley.kinds import Job
 from medley.media.images import shown
 from medley.ondisk import JobTable
 from medley.pieces.gallery import Pieces, each_page, page_path
-from medley.pieces.source import Source
+from medley.pieces.source import Source, opened
 from medley.records import JobId
 from medley.results import PICTURE_FILE, StoredFile
 from medley.settings import Settings
@@ -80,18 +80,18 @@ def lay_out(storage: Storage, settings: Settings, batch: AnyBatch, folder: Path)
     """
     folder.mkdir(parents=True, exist_ok=True)
     placed = 0
-    with JobTable() as outcomes, JobTable() as named, ThreadPoolExecutor(FETCHES_AT_ONCE) as threads:
-        outcomes.put(each_outcome(storage, batch.name))
+    with (
+        opened(storage, settings, batch) as source,
+        JobTable() as named,
+        ThreadPoolExecutor(FETCHES_AT_ONCE) as threads,
+    ):
         jobs = titles(storage, batch)
         while chunk := dict(islice(jobs, CHUNK)):
             named.put(chunk.items())
-            statuses = outcomes.values(list(chunk))
-            done = [item for item in chunk.items() if statuses.get(item[0]) == "done"]
+            done = [item for item in chunk.items() if source.status_of(item[0]) == "done"]
             placed += sum(threads.map(lambda item: _fetch(storage, item, folder), done))
+        _lay_out_pieces(source, folder)
         if storage.exists(keys.finished(batch.name)):
-            failed = outcomes.count("failed")
-            _lay_out_pieces(storage, batch, folder, has_failures=bool(batch.skipped or failed))
-            source = Source(storage, settings, batch, lambda job: outcomes.values([job]).get(job) == "failed", failed)
             _write_gallery(source, folder, lambda job: named.values([job])[job])
     return placed
 
@@ -119,13 +119,16 @@ def _fetch(storage: Storage, item: tuple[JobId, str], folder: Path) -> bool:
     return True
 
 
-def _lay_out_pieces(storage: Storage, batch: AnyBatch, folder: Path, *, has_failures: bool) -> None:
+def _lay_out_pieces(source: Source, folder: Path) -> None:
     """Put what the batch ended with into the folder, but for the gallery, whose links are others there."""
-    pieces = [keys.contact_sheet(batch.name), keys.video(batch.name)]
-    pieces += [keys.failures(batch.name)] if has_failures else []
     # What an earlier batch of this folder had must not be taken for this one's.
-    for name in ("contact_sheet.jpg", "medley.mp4", "failures.jsonl"):
+    for name in ("contact_sheet.jpg", "medley.mp4", "index.html", "failures.jsonl"):
         (folder / name).unlink(missing_ok=True)
+    storage, name = source.storage, source.batch.name
+    if not storage.exists(keys.finished(name)):
+        return
+    pieces = [keys.contact_sheet(name), keys.video(name)]
+    pieces += [keys.failures(name)] if source.failed or source.batch.skipped else []
     for key in pieces:
         with suppress(ObjectMissing):  # there was no room for it, or nothing to show
             storage.get_file(key, folder / key.rpartition("/")[2], link=True)

@@ -217,5 +217,5 @@ def only_one(folder: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             where = folder.parent
-            raise UsageError(f"Another `medley run` is at work in {where}; wait, or use another --out.") from error
+            raise UsageError(f"Another medley command is at work in {where}; wait, or use another --out.") from error
         yield

@@ -10,12 +10,11 @@ from typing import NamedTuple
 from rich.console import Console
 
 from medley import keys
-from medley.batches import each_outcome, read_batch
+from medley.batches import read_batch
 from medley.errors import UsageError
 from medley.jobs import AnyBatch
-from medley.ondisk import JobTable
 from medley.pieces import sheet as sheets
-from medley.pieces.source import Source
+from medley.pieces.source import Source, opened
 from medley.settings import Settings
 from medley.storage import Storage, open_storage
 from medley.storage.folder import whole_file
@@ -39,8 +38,11 @@ class Found(NamedTuple):
 
 def video(args: Namespace) -> int:
     """Make a batch's video again."""
+    if args.out and not args.out.lower().endswith(".mp4"):
+        raise UsageError(f"--out {args.out} is made as an MP4, so its name must end in .mp4.")
     options = record_from(MedleyOptions, args)
     with telling(Console(stderr=True)) as told, _found(args) as found:
+        _require_medley(found, [name for name in MedleyOptions.model_fields if getattr(args, name) is not None])
         made = _Made(found, keys.video(found.source.batch.name), Path(args.out) if args.out else None)
         with made.file() as path:
             notes = _make_video(found.source, path, options, told)
@@ -52,11 +54,25 @@ def sheet(args: Namespace) -> int:
     """Make a batch's contact sheet again, or all pages."""
     if args.page is not None and not args.out:
         raise UsageError("--page is one of the pages that --out DIR gets; name a folder.")
+    sheets.require_possible(args.columns, args.cells)
     with telling(Console(stderr=True)) as told, _found(args) as found:
+        if isinstance(found.source.batch, WalkBatch):
+            raise UsageError(f"Batch {found.source.batch.name!r} is a walk, and has no contact sheet.")
         files = _pages(args, found, told) if args.out else [_overview(args, found)]
     lines = files if len(files) < 3 else [files[0], "...", files[-1]]
     tell(args, {"batch": found.source.batch.name, "files": files}, *lines, count(len(files), "sheet"))
     return 0
+
+
+def _require_medley(found: Found, given: list[str]) -> None:
+    """Refuse options of a medley where there is none.
+
+    Raises:
+        UsageError: it is a walk, whose video is as it was asked for.
+    """
+    if given and isinstance(found.source.batch, WalkBatch):
+        option = f"--{given[0].replace('_', '-')}"
+        raise UsageError(f"Batch {found.source.batch.name!r} is a walk, so {option} bears on nothing; leave it out.")
 
 
 class _Made:
@@ -139,10 +155,7 @@ def _found(args: Namespace) -> Iterator[Found]:
     storage.check()
     storage = PatientStorage(storage, PATIENCE_S)
     batch = _newest(storage, folder) if is_ours else named_batch(storage, batch_name(args.batch))
-    with JobTable() as outcomes:
-        outcomes.put(each_outcome(storage, batch.name))
-        has_failed = lambda job: outcomes.values([job]).get(job) == "failed"  # noqa: E731
-        source = Source(storage, settings, batch, has_failed, outcomes.count("failed"))
+    with opened(storage, settings, batch) as source:
         yield Found(source, folder if is_ours else None)
 
 

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRe
 
 from medley import keys
 from medley.cluster import Cluster
-from medley.jobs import ENGINE, AnyBatch, Skipped, StyleTransfer
+from medley.jobs import ENGINE, Skipped, StyleTransfer
 from medley.media.images import shown
 from medley.queue import QUEUES
 from medley.records import BatchName
@@ -117,8 +117,7 @@ def tell_end(args: Namespace, cluster: Cluster, status: BatchStatus, seconds: fl
     where = str(out) if out else f"{cluster.storage.root}/{keys.batch_folder(batch.name)}"
     data = {"batch": batch.name, "state": status.state, "jobs": batch.jobs, "done": status.done}
     data |= {"failed": status.failed, "skipped": len(batch.skipped), "out": where, "seconds": round(seconds, 1)}
-    skipped = count(len(batch.skipped), "file")
-    lines = [f"{status.done:,} {_unit(batch)}, {status.failed:,} failed, {skipped} skipped, {seconds:.0f} s"]
+    lines = [f"{_how_much(status)}, {seconds:.0f} s"]
     if status.state == "cancelled":
         lines.append(f"It was cancelled; `medley resume {batch.name}` goes on with it.")
     lines += _failure_lines(cluster, status)
@@ -129,8 +128,17 @@ def tell_end(args: Namespace, cluster: Cluster, status: BatchStatus, seconds: fl
     tell(args, data, *lines)
 
 
-def _unit(batch: AnyBatch) -> str:
-    return f"jobs of {count(batch.options.frames, 'frame')} done" if isinstance(batch, WalkBatch) else "painted"
+def _loss(loss: float | None) -> str:
+    return "" if loss is None else f", loss {loss:,.0f}"
+
+
+def _how_much(status: BatchStatus) -> str:
+    batch = status.batch
+    if isinstance(batch, WalkBatch):
+        failed = f", of which {status.failed:,} of {count(batch.jobs, 'job')} failed" if status.failed else ""
+        return f"{count(batch.options.frames, 'frame')}{failed}"
+    skipped = count(len(batch.skipped), "file")
+    return f"{status.done:,} painted, {status.failed:,} failed, {skipped} skipped"
 
 
 def _where_lines(out: Path) -> list[str]:
@@ -160,7 +168,7 @@ def tell_status(args: Namespace, cluster: Cluster, status: BatchStatus) -> None:
     """One batch, what is being painted in it, and why some of it failed."""
     lines = [_line(status)]
     lines += [
-        f"  {shown(p.names) or job}: step {p.step} of {p.steps}, loss {p.loss or 0:,.0f}, by {p.worker}"
+        f"  {shown(p.names) or job}: step {p.step} of {p.steps}{_loss(p.loss)}, by {p.worker}"
         for job, p in status.painting.items()
     ]
     lines += [*_failure_lines(cluster, status), *_more_lines(status)]

@@ -15,14 +15,17 @@ from rich.console import Console
 from medley import keys
 from medley.batches import read_batch, write_manifest
 from medley.cluster import Cluster
-from medley.control import require_running
+from medley.control import require_running, retry
 from medley.enqueuing import enqueue_missing
 from medley.errors import BatchConflict, ObjectMissing, UsageError
 from medley.jobs import ENGINE, QueueKind
 from medley.networks import ArtOptions, WalkOptions
+from medley.pieces.source import opened
 from medley.records import BatchName, canonical_json
+from medley.removing import require_no_sweep
 from medley.settings import Settings
 from medley.telling import Told
+from medley.videos import MOST_PX
 from medley.walks import WalkBatch, stretches
 from medley_producer.controlling import exit_code
 from medley_producer.fields import record_from
@@ -30,7 +33,7 @@ from medley_producer.following import follow
 from medley_producer.local import interruptible, local_farm, local_worker, require_alive
 from medley_producer.reaching import reached
 from medley_producer.requesting import batch_name
-from medley_producer.status import BatchStatus, stored_status
+from medley_producer.status import stored_status
 from medley_producer.submit import stand
 from medley_producer.telling import count, tell, tell_end, telling, told_if_interrupted
 
@@ -75,6 +78,8 @@ def walk_options(args: Namespace) -> WalkOptions:
         return options
     if args.xres is not None or args.yres is not None:
         raise UsageError("--size is the longest side, and --xres and --yres are both; give either.")
+    if not 1 <= args.size <= MOST_PX:
+        raise UsageError(f"--size {args.size}: a video has 1 to {MOST_PX:,} px a side. `medley walk -h` explains it.")
     width, height = options.size
     longest = max(width, height)
     args.xres, args.yres = (max(1, round(args.size * side / longest)) for side in (width, height))
@@ -90,6 +95,8 @@ def _walk_here(args: Namespace, settings: Settings, options: WalkOptions) -> int
     with local_farm(settings, state) as cluster:
         with telling(console) as told:
             batch = submit_walk(cluster, _name_of(options), options, "interactive", told)
+        if stored_status(cluster, batch).failed:
+            retry(cluster, batch)  # whoever asks for it once more wants it whole
         status = stored_status(cluster, batch)
         if not status.finished:
             with (
@@ -97,14 +104,16 @@ def _walk_here(args: Namespace, settings: Settings, options: WalkOptions) -> int
                 local_worker(cluster.settings, state / "worker.log") as worker,
             ):
                 status = follow(cluster, batch, console, look=lambda: require_alive(worker))
-        whole = _fetch(cluster, status, out)
+        _fetch(cluster, batch, out)
         tell_end(args, cluster, status, time.monotonic() - started, out)
-    if whole:
-        shutil.rmtree(state, ignore_errors=True)
+        if not status.failed:
+            shutil.rmtree(state, ignore_errors=True)
     return exit_code(status)
 
 
 def _walk_there(args: Namespace, settings: Settings, options: WalkOptions) -> int:
+    if args.device:
+        raise UsageError("--device is of this machine, and with --batch the workers render; leave it out.")
     started = time.monotonic()
     cluster, name, console = reached(settings), batch_name(args.batch), Console(stderr=True)
     with telling(console) as told:
@@ -115,7 +124,8 @@ def _walk_there(args: Namespace, settings: Settings, options: WalkOptions) -> in
         return 0
     with told_if_interrupted(f"The walk goes on; `medley status {name} --watch` follows it."):
         status = follow(cluster, batch, console)
-    _fetch(cluster, status, Path(args.out))
+    if status.finished:
+        _fetch(cluster, batch, Path(args.out))
     tell_end(args, cluster, status, time.monotonic() - started, Path(args.out))
     return exit_code(status)
 
@@ -142,7 +152,8 @@ def _create(cluster: Cluster, name: BatchName, options: WalkOptions, queue: Queu
     with tempfile.TemporaryDirectory(prefix="medley-") as folder:
         path = Path(folder, "manifest.jsonl")
         manifest, lines, jobs = write_manifest(path, stretches(options))
-        cluster.storage.put(keys.open_batch(name), b"")
+        cluster.storage.put(keys.open_batch(name), b"")  # before anything that a sweep could take for unused
+        require_no_sweep(cluster)
         cluster.storage.put_file(keys.manifest(name, manifest), path)
     batch = WalkBatch(
         name=name, options=options, engine=ENGINE, queue=queue, manifest=manifest, pairs=lines, jobs=jobs,
@@ -151,13 +162,19 @@ def _create(cluster: Cluster, name: BatchName, options: WalkOptions, queue: Queu
     return stand(cluster, batch)
 
 
-def _fetch(cluster: Cluster, status: BatchStatus, out: Path) -> bool:
-    """Put the video where it was asked for; true if it is there, and all of the walk is in it."""
+def _fetch(cluster: Cluster, batch: WalkBatch, out: Path) -> None:
+    """Put the video where it was asked for; where the workers could not make it, it is made here.
+
+    Raises:
+        UsageError, ObjectMissing, StorageRefused: it cannot be made; what was at ``out`` stays.
+    """
     try:
-        cluster.storage.get_file(keys.video(status.batch.name), out)
+        cluster.storage.get_file(keys.video(batch.name), out)
     except ObjectMissing:
-        return False
-    return not status.failed
+        from medley.pieces.video import make_walk
+
+        with opened(cluster.storage, cluster.settings, batch) as source, telling(Console(stderr=True)) as told:
+            make_walk(source, out, told)
 
 
 def _name_of(options: WalkOptions) -> BatchName:

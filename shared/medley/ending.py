@@ -13,7 +13,7 @@ from medley import keys
 from medley.batches import each_outcome, read_batch, read_finished
 from medley.cluster import Cluster
 from medley.enqueuing import recount, take_back_end
-from medley.errors import ImageError, MedleyError, ObjectMissing, StorageRefused, UsageError
+from medley.errors import BatchBusy, MedleyError, PaintingStopped, ServiceUnreachable
 from medley.jobs import AnyBatch
 from medley.notifying import notify
 from medley.ondisk import JobTable
@@ -21,8 +21,8 @@ from medley.pieces.failures import put_failures
 from medley.pieces.gallery import put_gallery
 from medley.pieces.sheet import put_sheet
 from medley.pieces.source import Source
-from medley.records import BatchName, Digest
-from medley.results import Finished
+from medley.records import BatchName, Digest, JobId
+from medley.results import Finished, Status
 from medley.storage import Storage
 from medley.telling import Told
 from medley.walks import WalkBatch
@@ -164,32 +164,42 @@ def _tally(storage: Storage, name: BatchName, advance: Callable[[], None], faile
 
 
 def _make(cluster: Cluster, batch: AnyBatch, failed: JobTable, work: _Work) -> None:
-    """Make everything from these outcomes, but for finished.json."""
-    source = Source(
-        cluster.storage, cluster.settings, batch, lambda job: bool(failed.values([job])), len(failed), *work[:2]
-    )
+    """Make everything from these outcomes, but for finished.json; what cannot be made is taken away, as it would be
+    that of another end.
+    """
+
+    def status_of(job: JobId) -> Status:
+        return "failed" if failed.values([job]) else "done"
+
+    source = Source(cluster.storage, cluster.settings, batch, status_of, len(failed), work.advance, work.told)
     put_failures(source)
+    for key, put in _pieces(batch).items():
+        if not (work.with_pictures and _is_made(source, key, put)):
+            cluster.storage.delete(key)
     if not work.with_pictures:
-        log.error(
-            "Batch %s ends without sheet, video and gallery, which ended their process again and again.", batch.name
-        )
-        return
-    for piece, put in _pieces(batch).items():
-        try:
-            put(source)
-        except (
-            StorageRefused,
-            ObjectMissing,
-            UsageError,
-            ImageError,
-        ) as error:  # a full disk may yet take what says so
-            log.warning("Batch %s ends without its %s: %s", batch.name, piece, error)
+        log.error("Batch %s ends with a list of failures only, as making the rest ended its process.", batch.name)
+
+
+def _is_made(source: Source, key: str, put: Callable[[Source], None]) -> bool:
+    """Make a piece; one that cannot be made does not keep a batch from ending."""
+    try:
+        put(source)
+    except (ServiceUnreachable, PaintingStopped, BatchBusy):
+        raise
+    except MedleyError as error:  # a full disk may yet take what says so
+        log.warning("Batch %s ends without %s: %s", source.batch.name, key.rpartition("/")[2], error)
+    except Exception:  # a mistake of ours, which would be made again and again
+        log.exception("Batch %s ends without %s.", source.batch.name, key.rpartition("/")[2])
+    else:
+        return True
+    return False
 
 
 def _pieces(batch: AnyBatch) -> dict[str, Callable[[Source], None]]:
-    """What a batch ends with; the gallery last, as it shows the others."""
+    """What a batch ends with, by its key; the gallery last, as it shows the others."""
     from medley.pieces.video import put_medley, put_walk  # PyAV takes 0.1 s and 30 MB, which few processes need
 
+    video, page = keys.video(batch.name), keys.gallery(batch.name)
     if isinstance(batch, WalkBatch):
-        return {"video": put_walk, "gallery": put_gallery}
-    return {"contact sheet": put_sheet, "video": put_medley, "gallery": put_gallery}
+        return {video: put_walk, page: put_gallery}
+    return {keys.contact_sheet(batch.name): put_sheet, video: put_medley, page: put_gallery}

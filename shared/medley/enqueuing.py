@@ -79,7 +79,7 @@ def _enqueue(cluster: Cluster, batch: AnyBatch, queue: QueueKind, waits_s: float
         while chunk:
             jobs = {job.id: job for job in chunk}  # lines may share one
             known = at_work | ledger.which_known(batch.name, list(jobs))
-            wanted = list(ready(cluster, batch, [job for job in jobs.values() if job.id not in known]))
+            wanted = list(ready(cluster, batch, [job for job in jobs.values() if job.id not in known], go_on))
             publish_paint(cluster.app, cluster.settings, queue, batch.name, wanted)
             # Noted after the publish: a note without a message would lose the job for a while, a message without a
             # note repeats it at most.

@@ -7,7 +7,7 @@ from pydantic import Discriminator, Field, Tag, TypeAdapter
 from medley.jobs import AnyBatch, Batch, StyleTransfer, job_ids
 from medley.records import JobId, read_as
 from medley.results import AnyResult, Result
-from medley.walks import Walk, WalkBatch, WalkResult, walk_job_id
+from medley.walks import Walk, WalkBatch, WalkResult, stretch_length, walk_job_id
 
 Job = Annotated[StyleTransfer | Walk, Field(discriminator="kind")]
 """A line of a manifest, and what a message carries."""
@@ -60,9 +60,9 @@ def as_job(value: Any) -> Job:
 
 
 def id_of(job: Job, batch: AnyBatch) -> JobId | None:
-    """The id that a job of a batch must have; None if the batch is of another kind."""
+    """The id that a job of a batch must have; None if the batch has no such jobs."""
     if isinstance(job, StyleTransfer) and isinstance(batch, Batch):
         return job_ids(batch.options, batch.weights)(job.content, job.styles, job.init)
-    if isinstance(job, Walk) and isinstance(batch, WalkBatch):
+    if isinstance(job, Walk) and isinstance(batch, WalkBatch) and job.count == stretch_length(batch.options, job.first):
         return walk_job_id(batch.options, job.first, job.count)
     return None

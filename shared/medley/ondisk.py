@@ -16,7 +16,7 @@ _CACHE_KIB = 32 * 1024
 
 
 class JobTable:
-    """Jobs, each with a short text, such as how it ended; for one thread, and gone when its ``with`` ends.
+    """Jobs, each with a short text, such as how it ended; for one thread at a time, and gone when its ``with`` ends.
 
     It lies in a folder of its own below the temporary folder, 29 bytes a job. TMPDIR says where that is, which
     matters where ``/tmp`` is kept in memory. Every call raises StorageRefused where that folder has no room.
@@ -28,7 +28,7 @@ class JobTable:
     def __enter__(self) -> Self:
         with _named(sqlite3.Error, OSError), self._open as opening:
             folder = opening.enter_context(tempfile.TemporaryDirectory(prefix="medley-"))
-            self._db = sqlite3.connect(Path(folder, "jobs.sqlite"))
+            self._db = sqlite3.connect(Path(folder, "jobs.sqlite"), check_same_thread=False)
             opening.callback(self._db.close)
             # Nothing of it outlives this process, so nothing of it has to survive a crash; nor is it ever committed.
             self._db.execute("PRAGMA journal_mode = OFF")

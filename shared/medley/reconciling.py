@@ -1,13 +1,15 @@
 """The reconciler: what open batches lack goes out again, whatever was lost; and what lacks only its end is ended.
 
-What a batch lacks is its manifest minus its outcomes minus what is enqueued. Three numbers of the ledger tell whether
-that is anything, so a look at a batch that is well costs a few round trips.
+What a batch lacks is its manifest minus its outcomes minus what is enqueued, and minus what waits for its predecessor
+in a chain. Three numbers of the ledger tell whether that is anything, so a look at a batch that is well costs a few
+round trips. They do not tell it of a chained batch, whose manifest is gone through now and then.
 """
 
 import logging
 
 from medley import keys
 from medley.batches import read_batch
+from medley.chains import is_chained
 from medley.cluster import Cluster
 from medley.control import is_stopped
 from medley.ending import ending_claim
@@ -20,6 +22,12 @@ from medley.queue import publish_finish
 from medley.records import BatchName
 
 log = logging.getLogger(__name__)
+
+
+CHAINS_EVERY_S = 300.0
+"""Of a chained batch most jobs are not out, as they wait for others, so numbers do not tell whether it lacks any. That
+one waits in vain, as its predecessor's painter died at the wrong moment, is rare, and found so late at most.
+"""
 
 
 def reconcile_all(cluster: Cluster) -> None:
@@ -70,12 +78,17 @@ def _lacks_nothing(cluster: Cluster, batch: AnyBatch) -> bool:
         return False
     silent_s = cluster.ledger.silent_s(batch.name)
     if silent_s < cluster.settings.lease_s:
-        return counts.ended + counts.enqueued >= batch.jobs
+        return counts.ended + counts.enqueued >= batch.jobs or _waits_for_its_chains(cluster, batch)
     log.warning(
         "Batch %s: no message has waited or been held for %.0f s, so those noted are lost.", batch.name, silent_s
     )
     cluster.ledger.drop_enqueued(batch.name)
     return False
+
+
+def _waits_for_its_chains(cluster: Cluster, batch: AnyBatch) -> bool:
+    """Whether what is not out is taken to wait for what is; now and then it is not, and all is looked at."""
+    return is_chained(batch) and not cluster.ledger.claim(f"chains:{batch.name}", CHAINS_EVERY_S)
 
 
 def _ends_anyway(cluster: Cluster, batch: AnyBatch) -> bool:

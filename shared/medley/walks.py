@@ -50,8 +50,13 @@ def walk_job_id(options: WalkOptions, first: int, count: int) -> JobId:
     return digest_id({"kind": "walk", "engine": ENGINE, **own})
 
 
+def stretch_length(options: WalkOptions, first: int) -> int:
+    """How many frames the job has that begins with this one; 0 if none does."""
+    return 0 if first % CHUNK else max(0, min(CHUNK, options.frames - first))
+
+
 def stretches(options: WalkOptions) -> Iterator[Walk]:
     """All of a walk, in jobs."""
     for first in range(0, options.frames, CHUNK):
-        count = min(CHUNK, options.frames - first)
+        count = stretch_length(options, first)
         yield Walk(id=walk_job_id(options, first, count), first=first, count=count)

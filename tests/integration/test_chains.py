@@ -5,9 +5,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import torch
 
-from medley.batches import read_outcome
-from medley.chains import follow_on
+from medley import keys
+from medley.batches import read_batch, read_outcome, write_outcome
+from medley.chains import Followers, fail_after, follow_on, ready
 from medley.cluster import Cluster
 from medley.control import pause, resume, retry
 from medley.ending import finish_batch
@@ -17,7 +19,8 @@ from medley.reconciling import reconcile
 from medley.results import Finished
 from medley_producer.submit import Request, submit
 from medley_workers.delivery import deliver
-from outcomes import list_outcomes, transfers
+from medley_workers.transfer import start_image
+from outcomes import an_outcome, list_outcomes, transfers
 from painters import Painter
 
 
@@ -35,6 +38,12 @@ def chain(cluster: Cluster, batch: Batch) -> list[StyleTransfer]:
     """The jobs of the first photo."""
     jobs = transfers(cluster.storage, batch)
     return [job for job in jobs if job.content == jobs[0].content]
+
+
+def batch_of(cluster: Cluster) -> Batch:
+    batch = read_batch(cluster.storage, "b")
+    assert isinstance(batch, Batch)
+    return batch
 
 
 def waiting(cluster: Cluster) -> int:
@@ -155,5 +164,62 @@ def test_a_paused_chain_goes_on_where_it_was(cluster: Cluster, batch: Batch, cha
 def test_following_on_twice_adds_nothing(cluster: Cluster, batch: Batch, chain: list[StyleTransfer]) -> None:
     deliver(Painter(cluster).desk, "b", chain[0])
     for _ in range(3):
-        follow_on(cluster, batch, chain[0].id, "done")
+        follow_on(cluster, batch, chain[0].id, Followers())
     assert waiting(cluster) == 3
+
+
+def test_a_chain_that_was_given_up_too_early_goes_on(cluster: Cluster, chain: list[StyleTransfer]) -> None:
+    painter = Painter(cluster)
+    deliver(Painter(cluster, ImageError("It is torn.")).desk, "b", chain[0])
+    assert list_outcomes(cluster.storage, "b").failed == {job.id for job in chain}
+    # Another painter had it, too, and was slow.
+    painter(chain[0], batch_of(cluster))
+    write_outcome(cluster.storage, an_outcome(batch_of(cluster), chain[0]))
+    deliver(painter.desk, "b", chain[0])
+    assert waiting(cluster) == 3
+    deliver(painter.desk, "b", chain[1])
+    deliver(painter.desk, "b", chain[2])
+    assert list_outcomes(cluster.storage, "b").done == {job.id for job in chain}
+
+
+def test_a_twin_that_fails_late_fails_nobody(cluster: Cluster, chain: list[StyleTransfer]) -> None:
+    deliver(Painter(cluster).desk, "b", chain[0])
+    write_outcome(cluster.storage, an_outcome(batch_of(cluster), chain[0], "image"))
+    follow_on(cluster, batch_of(cluster), chain[0].id, Followers())
+    assert list_outcomes(cluster.storage, "b").failed == set()
+
+
+def test_what_follows_a_failure_that_is_being_tried_again_does_not_fail(
+    cluster: Cluster, batch: Batch, chain: list[StyleTransfer]
+) -> None:
+    write_outcome(cluster.storage, an_outcome(batch, chain[0], "image"))
+    cluster.ledger.record_outcome("b", chain[0].id, "failed")
+    cluster.storage.delete(keys.outcome("b", chain[0].id, "failed"))
+    assert not fail_after(cluster, batch, chain[1])
+    assert list(ready(cluster, batch, chain[1:])) == []
+    assert not list_outcomes(cluster.storage, "b").all
+
+
+def test_nothing_is_left_of_a_removed_batch(cluster: Cluster, batch: Batch, chain: list[StyleTransfer]) -> None:
+    write_outcome(cluster.storage, an_outcome(batch, chain[0], "image"))
+    cluster.storage.delete(keys.batch("b"))
+    assert not fail_after(cluster, batch, chain[1])
+
+
+def test_a_message_that_comes_before_its_time_ends_and_comes_again(
+    cluster: Cluster, chain: list[StyleTransfer]
+) -> None:
+    painter = Painter(cluster)
+    deliver(painter.desk, "b", chain[1])
+    assert painter.paintings == 0
+    assert not list_outcomes(cluster.storage, "b").all
+    deliver(painter.desk, "b", chain[0])
+    assert waiting(cluster) == 3
+
+
+def test_noise_is_what_the_first_of_a_chain_begins_with() -> None:
+    content = torch.zeros((1, 3, 4, 4))
+    before = torch.ones((1, 3, 4, 4))
+    options = StyleTransferOptions(init="noise")
+    assert torch.equal(start_image(content, options, before), before)
+    assert not torch.equal(start_image(content, options), content)

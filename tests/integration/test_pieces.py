@@ -20,9 +20,11 @@ from conftest import draw_picture
 from ended import all_pairs, copy_all, paint_batch, render_walk
 from fixtures_s3 import storage_on
 from medley import keys
-from medley.batches import each_outcome, read_result
+from medley.batches import each_outcome, read_result, write_outcome
 from medley.cluster import Cluster
-from medley.errors import UsageError
+from medley.control import retry
+from medley.ending import finish_batch
+from medley.errors import ObjectMissing, UsageError
 from medley.jobs import AnyBatch, Batch, StyleTransfer
 from medley.networks import WalkOptions
 from medley.pieces import gallery, sheet
@@ -33,7 +35,7 @@ from medley.storage import Storage
 from medley.videos import MedleyOptions, frame_count
 from medley_producer.cli import main
 from medley_producer.layout import lay_out
-from outcomes import transfers
+from outcomes import an_outcome, transfers
 from servers import S3Server
 
 SHORT = MedleyOptions(seconds_per_style=0.5, fps=20)
@@ -42,8 +44,8 @@ SHORT = MedleyOptions(seconds_per_style=0.5, fps=20)
 
 def source_of(cluster: Cluster, batch: AnyBatch, storage: Storage | None = None) -> Source:
     outcomes = dict(each_outcome(cluster.storage, batch.name))
-    failed = {job for job, status in outcomes.items() if status == "failed"}
-    return Source(storage or cluster.storage, cluster.settings, batch, failed.__contains__, len(failed))
+    failed = sum(status == "failed" for status in outcomes.values())
+    return Source(storage or cluster.storage, cluster.settings, batch, outcomes.get, failed)
 
 
 def frames_of(path: Path) -> list[NDArray[np.float64]]:
@@ -134,7 +136,7 @@ def test_a_batch_of_failures_has_no_video_and_keeps_none_from_ending(
     cluster: Cluster, dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     batch = paint_batch(cluster, all_pairs(dataset, contents=1), fail=3)
-    assert "ends without its video: Batch 'b' has no finished picture to make a video of." in caplog.text
+    assert "ends without medley.mp4: Batch 'b' has no finished picture to make a video of." in caplog.text
     assert not cluster.storage.exists(keys.video("b"))
     page = cluster.storage.get(keys.gallery("b")).decode()
     assert page.count("Not painted") == 3
@@ -150,12 +152,15 @@ def test_a_walk_without_a_stretch_goes_on_behind_it(cluster: Cluster, tmp_path: 
     source = source_of(cluster, batch)
     assert make_walk(source, tmp_path / "whole.mp4") == 100
     jobs = [job for job, _ in each_outcome(cluster.storage, "w")]
-    lost = replace(source, has_failed=lambda job: job == jobs[0])
+    lost = replace(source, status_of=lambda job: "failed" if job == jobs[0] else "done")
     assert make_walk(lost, tmp_path / "less.mp4") in (52, 96)
-    nothing = replace(source, has_failed=lambda _: True)
+    nothing = replace(source, status_of=lambda _: None)
     with pytest.raises(UsageError, match="no picture to make a video of"):
         make_walk(nothing, tmp_path / "none.mp4")
     assert not (tmp_path / "none.mp4").exists()
+    cluster.storage.delete(keys.result(jobs[1]))
+    with pytest.raises(ObjectMissing, match=r"frames \d+ to \d+\) is done, but its result"):
+        make_walk(source, tmp_path / "none.mp4")
 
 
 def test_the_sheets_of_a_batch_are_made_page_by_page(cluster: Cluster, dataset: Path) -> None:
@@ -249,6 +254,44 @@ def test_a_walks_gallery_has_its_video_and_some_frames(cluster: Cluster) -> None
     assert all(cluster.storage.exists(urljoin("batches/w/", link)) for link, _ in found)
 
 
+def test_what_cannot_be_made_anew_does_not_stay_from_an_earlier_end(
+    cluster: Cluster, dataset: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    batch = paint_batch(cluster, all_pairs(dataset, contents=1), fail=1)
+    assert cluster.storage.exists(keys.video("b"))
+    assert retry(cluster, batch) == 1
+    job = transfers(cluster.storage, batch)[-1]
+    write_outcome(cluster.storage, an_outcome(batch, job, "image"))
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("medley.pieces.video.put_medley", fail)
+    assert finish_batch(cluster, "b", lambda: None)
+    assert not cluster.storage.exists(keys.video("b"))
+    assert "ends without medley.mp4" in caplog.text
+    assert "medley.mp4" not in cluster.storage.get(keys.gallery("b")).decode()
+
+
+def test_of_a_chain_the_first_pictures_are_shown(cluster: Cluster, dataset: Path, tmp_path: Path) -> None:
+    batch = paint_batch(cluster, all_pairs(dataset, contents=2, chain=True), num_steps=1, frame_every=0)
+    summary = make_medley(source_of(cluster, batch), tmp_path / "a.mp4", SHORT.model_copy(update={"pairs": 4}))
+    jobs = transfers(cluster.storage, batch)[:4]
+    shown = sorted(jobs, key=lambda job: [each.content for each in jobs].index(job.content))
+    assert summary.scenes == 4
+    with av.open(tmp_path / "a.mp4", "r") as video:
+        titles = [chapter["metadata"]["title"] for chapter in video.chapters()]
+    assert titles == [Path(job.styles[0].name).stem for job in shown]
+
+
+def test_of_a_batch_that_goes_on_what_is_finished_is_shown(cluster: Cluster, dataset: Path, tmp_path: Path) -> None:
+    batch = paint_batch(cluster, all_pairs(dataset, contents=4), num_steps=1)
+    for job in transfers(cluster.storage, batch)[3:]:
+        cluster.storage.delete(keys.outcome("b", job.id, "done"))
+    few = SHORT.model_copy(update={"pairs": 3})
+    assert make_medley(source_of(cluster, batch), tmp_path / "a.mp4", few).scenes == 3
+
+
 @pytest.fixture
 def say(cluster: Cluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
     """Runs a command of medley's over the cluster's storage; returns its exit code and what it said."""
@@ -295,8 +338,10 @@ def test_the_commands_make_pieces_again(
         ("video b --crf 0", "--crf: .*greater than or equal to 1"),
         ("sheet b --page 1", "--page is one of the pages that --out DIR gets"),
         ("sheet b --page 9 --out here", "There is no page 9: batch 'b' has 1 page."),
-        ("sheet b --cells 0", "a limit of 1 to 500 cells"),
-        ("sheet b --columns -1", "columns >= 0"),
+        ("sheet b --cells 0", "A sheet has 1 to 500 --cells"),
+        ("sheet b --columns -1", "0 --columns .* or more"),
+        ("sheet b --out here --cells 0", "A sheet has 1 to 500 --cells"),
+        ("video b --out a.webm", "must end in .mp4"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_sentence(

@@ -1,21 +1,22 @@
 """What random networks are for: a picture in a PNG file, of any size in little memory, and the frames of a walk."""
 
+import math
 import struct
 import zlib
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future
+from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO
 
 import numpy as np
 import torch
 
+from medley.ahead import in_order
 from medley.media.png import SIGNATURE
 from medley.networks import ArtOptions, WalkOptions
 from medley.storage.folder import os_errors, whole_file
+from medley.telling import quiet
 from medley_workers.bezier import walk
 from medley_workers.cppn import Network, Positions, painters
 from medley_workers.devices import out_of_memory
@@ -30,11 +31,11 @@ _BAND_TILES = 8
 _BATCH_BYTES = 2**26
 """Frames that are rendered together take about so much."""
 
+_BATCH_PRODUCTS = 2**33
+"""And about so many multiplications, a third of a second of two slow cores: whoever waits for a frame waits for all."""
+
 _FILTER_SUB = 1
 """Of PNG's filters, the one by which a row needs no other: each byte less that of the pixel on the left."""
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 def paint(
@@ -68,22 +69,29 @@ def paint(
 
 
 def frames(
-    options: WalkOptions, first: int, count: int, device: torch.device | str = "cpu", threads: int | None = None
+    options: WalkOptions,
+    first: int,
+    count: int,
+    device: torch.device | str = "cpu",
+    threads: int | None = None,
+    advance: Callable[[], None] = quiet,
 ) -> Iterator[Pixels]:
     """``count`` frames of a walk from the frame ``first`` on, each (H, W, C), where C is 3 (RGB) or 1.
 
-    Whichever are asked for together, each frame's bytes are the same.
+    Whichever are asked for together, each frame's bytes are the same. ``advance`` is called for each of their tiles, in
+    this thread.
 
     Raises:
         OutOfMemory: there is no room for the network or the frames.
     """
     positions = walk(options)[first : first + count]
-    width, height = options.size
-    batch = max(1, _BATCH_BYTES // (width * height * options.channels))
+    pixels = math.prod(options.size)
+    most = _BATCH_BYTES // options.channels, _BATCH_PRODUCTS // (options.units**2 * options.depth)
+    batch = max(1, min(most) // pixels)
     with out_of_memory():
         network = Network(options, options.z_dims, device)
         for begin in range(0, len(positions), batch):
-            yield from network.render(positions[begin : begin + batch], threads)
+            yield from network.render(positions[begin : begin + batch], threads, advance)
 
 
 def _write_png(
@@ -94,7 +102,7 @@ def _write_png(
     z = np.array([options.z], dtype=np.float64)  # (1, Z)
     checksum, done, height = 1, 0, network.size[1]
     with painters(threads) as pool:
-        for lines, compressed in _in_order(pool, partial(_band, network, z), _bands(network), ahead=threads + 1):
+        for lines, compressed in in_order(pool, partial(_band, network, z), _bands(network), ahead=threads):
             checksum = zlib.adler32(lines, checksum)
             _write_chunk(file, b"IDAT", compressed)
             done += len(lines) // _line_bytes(network)
@@ -132,17 +140,6 @@ def _band(network: Network, z: Positions, rows: range) -> tuple[bytes, bytes]:
 def _line_bytes(network: Network) -> int:
     """A row with the number of its filter."""
     return 1 + network.size[0] * network.channels
-
-
-def _in_order(pool: Executor, work: Callable[[T], R], items: Iterable[T], ahead: int) -> Iterator[R]:
-    """What ``pool.map`` gives, but no more than ``ahead`` results are waiting to be taken."""
-    waiting: deque[Future[R]] = deque()
-    for item in items:
-        waiting.append(pool.submit(work, item))
-        if len(waiting) >= ahead:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
 
 
 def _filtered(rows: Pixels, channels: int) -> bytes:

@@ -11,7 +11,7 @@ rounds other last bits, which show as one grey level here and there. Layers make
 them, or with large weights, the pictures differ.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -64,12 +64,13 @@ class Network:
         self._hidden = [self._moved(weights) for weights in hidden]
         self._last = self._moved(last * 0.5)  # sigmoid(v) = tanh(v / 2) / 2 + 1 / 2
 
-    def render(self, z: Positions, threads: int | None = None) -> Pixels:
+    def render(self, z: Positions, threads: int | None = None, advance: Callable[[], None] = lambda: None) -> Pixels:
         """A picture for each z, (N, H, W, C), rounded to 8 bits; C is 3 (RGB) or 1.
 
         Args:
             z: (N, Z)
             threads: of a CPU; as many as torch works with, if not given
+            advance: called for each tile, in this thread; what it raises ends the work
         """
         width, height = self.size
         frames = np.empty((len(z), height * width, self.channels), np.uint8)
@@ -79,8 +80,8 @@ class Network:
             part[:] = self.pixels(z, begin, begin + part.shape[1])
 
         with painters(threads or self.default_threads) as pool:
-            for _ in pool.map(fill, range(0, height * width, self.tile)):
-                pass  # but errors are raised here
+            for _ in pool.map(fill, range(0, height * width, self.tile)):  # errors are raised here
+                advance()
         return frames.reshape(len(z), height, width, self.channels)
 
     def pixels(self, z: Positions, begin: int, end: int) -> Pixels:

@@ -13,10 +13,11 @@ from typing import NamedTuple
 
 from medley import keys
 from medley.batches import outcome_status, read_batch, read_result, write_outcome
-from medley.chains import follow_on
+from medley.chains import Followers, follow_on
 from medley.cluster import Cluster
 from medley.control import read_control
 from medley.errors import (
+    BatchBusy,
     JobHeld,
     MedleyError,
     ObjectMissing,
@@ -26,13 +27,14 @@ from medley.errors import (
     ServiceUnreachable,
     UsageError,
 )
-from medley.jobs import AnyBatch
+from medley.jobs import AnyBatch, StyleTransfer
 from medley.kinds import Job, id_of
 from medley.media.images import shown
 from medley.paintings import Attempts
 from medley.queue import PAINT, publish_finish
 from medley.records import BatchName
 from medley.results import AnyResult, ControlState, Outcome, Status
+from medley.telling import quiet
 from medley_workers.suspicion import leave_to_others, shall_others_try, worker_of
 
 log = logging.getLogger(__name__)
@@ -45,13 +47,15 @@ those behind it, as they are dropped; and of what is resumed, no message should 
 @dataclass
 class Desk:
     """What a delivery is dealt with at; ``paint`` paints a job of a batch and commits it, ``log_tail`` is what this
-    process last said.
+    process last said, and ``advance`` tells that it is at work.
     """
 
     cluster: Cluster
     worker: str
     paint: Callable[[Job, AnyBatch], AnyResult]
     log_tail: Callable[[], Sequence[str]] = tuple
+    advance: Callable[[], None] = quiet
+    followers: Followers = field(default_factory=Followers)
     _controls: dict[BatchName, tuple[float, ControlState]] = field(default_factory=dict)
 
     def control(self, batch: BatchName) -> ControlState:
@@ -97,22 +101,28 @@ def deliver(desk: Desk, batch_name: BatchName, job: Job) -> None:
         reason = f"Its job {job.id} of batch {batch.name} is not what the id says."
         desk.cluster.ledger.set_aside(PAINT, reason, job.json_bytes())
         return
-    status = outcome_status(desk.cluster.storage, batch.name, job.id)
-    if status is None:
-        try:
-            outcome = _attempt(desk, batch, job)
-        except PaintingStopped:
-            if _is_dropped(desk, batch, job):
-                return
-            raise
-        if outcome is None:
-            log.warning("Job %s ended for nobody: batch %s was removed meanwhile.", job.id, batch.name)
-            return
-        loss = "" if outcome.loss is None else f", loss {outcome.loss:,.0f}"
-        told = outcome.reason or f"{outcome.seconds:.1f} s{loss}"
-        log.info("%s (job %s of %s): %s, %s", shown(job.names), job.id, batch.name, outcome.kind, told)
-        status = outcome.status
-    _note(desk, batch, job, status)
+    status = outcome_status(desk.cluster.storage, batch.name, job.id) or _tried(desk, batch, job)
+    if status:
+        _note(desk, batch, job, status)
+
+
+def _tried(desk: Desk, batch: AnyBatch, job: Job) -> Status | None:
+    """How a job ends that is tried now; None if it has no end as yet, as it is too early or its batch is stopped."""
+    if _is_early(desk, batch, job):
+        return None
+    try:
+        outcome = _attempt(desk, batch, job)
+    except PaintingStopped:
+        if _is_dropped(desk, batch, job):
+            return None
+        raise
+    if outcome is None:
+        log.warning("Job %s ended for nobody: batch %s was removed meanwhile.", job.id, batch.name)
+        return None
+    loss = "" if outcome.loss is None else f", loss {outcome.loss:,.0f}"
+    told = outcome.reason or f"{outcome.seconds:.1f} s{loss}"
+    log.info("%s (job %s of %s): %s, %s", shown(job.names), job.id, batch.name, outcome.kind, told)
+    return outcome.status
 
 
 def _is_dropped(desk: Desk, batch: AnyBatch, job: Job) -> bool:
@@ -121,6 +131,17 @@ def _is_dropped(desk: Desk, batch: AnyBatch, job: Job) -> bool:
     if state == "running":
         return False
     log.info("Job %s dropped: batch %s is %s.", job.id, batch.name, state)
+    desk.cluster.ledger.remove_enqueued(batch.name, [job.id])
+    return True
+
+
+def _is_early(desk: Desk, batch: AnyBatch, job: Job) -> bool:
+    """Whether what a job begins with is not done (any more), so that the message ends here; that sends it out again."""
+    if not isinstance(job, StyleTransfer) or not job.init:
+        return False
+    if outcome_status(desk.cluster.storage, batch.name, job.init) == "done":
+        return False
+    log.info("Job %s dropped: job %s, with whose picture it begins, is not done.", job.id, job.init)
     desk.cluster.ledger.remove_enqueued(batch.name, [job.id])
     return True
 
@@ -207,8 +228,8 @@ def _note(desk: Desk, batch: AnyBatch, job: Job, status: Status) -> None:
     try:
         if desk.cluster.ledger.record_outcome(batch.name, job.id, status) >= batch.jobs:
             publish_finish(desk.cluster.app, desk.cluster.settings, batch.name)
-        follow_on(desk.cluster, batch, job.id, status)
-    except (ServiceUnreachable, ServiceRefused, UsageError, ObjectMissing) as error:
+        follow_on(desk.cluster, batch, job.id, desk.followers, desk.advance)
+    except (ServiceUnreachable, ServiceRefused, BatchBusy, UsageError, ObjectMissing) as error:
         log.warning("The outcome of job %s stands, but not all was noted that follows from it: %s", job.id, error)
 
 

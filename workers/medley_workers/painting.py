@@ -220,7 +220,7 @@ def _picture_of(job: JobId, studio: Studio) -> Image.Image:
     """The finished picture of another job.
 
     Raises:
-        UsageError, ImageError: it is not there, or not as it was.
+        UsageError, ObjectMissing, ImageError: it is not there, or not as it was.
     """
     result = read_result(studio.storage, job)
     stored = result.files.get(PICTURE_FILE) if result else None

@@ -49,7 +49,7 @@ class PaintingProcess:
         patient = PatientStorage(self._impatient.storage, settings.storage_patience_s, self._wait)
         self.cluster = replace(self._impatient, storage=patient)
         self.pulse = Pulse(self.cluster, self.describe, speaks_for_worker=index == 0)
-        self.desk = Desk(self.cluster, self.name, self.paint, recent.tail)
+        self.desk = Desk(self.cluster, self.name, self.paint, recent.tail, self.pulse.advance)
         self._studio: Studio | None = None
         self._chosen_device: torch.device | None = None
         self._loaded: Digest | None = None

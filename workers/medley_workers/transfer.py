@@ -67,9 +67,9 @@ def start_image(content: Tensor, options: StyleTransferOptions, init: Tensor | N
     """The picture before the first step, like ``content`` (1, 3, H, W): a copy of it, noise, or ``init``.
 
     The noise is pastiche's, normal with a deviation of one grey level. It is drawn on the CPU from ``options.seed``,
-    so that it is the same whatever the device. ``init`` is the picture that ``options.init`` names, if it names one.
+    so that it is the same whatever the device. ``init`` is the picture that the job or its options begin with, if any.
     """
-    if options.init == "noise":
+    if init is None and options.init == "noise":
         generator = torch.Generator().manual_seed(options.seed)
         return torch.randn(content.shape, generator=generator).to(content.device)
     return (content if init is None else init).clone()

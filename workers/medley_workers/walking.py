@@ -67,9 +67,10 @@ def render_stretch(job: Walk, batch: WalkBatch, gear: Gear, look: Callable[[int]
 def _render(job: Walk, batch: WalkBatch, gear: Gear, attempt: Attempt, look: Callable[[int], None]) -> None:
     encode = partial(encode_jpeg, quality=JPEG_QUALITY)
     with FrameKeeper(attempt.store_frame, waiting=gear.settings.frames_waiting, encode=encode) as keeper:
-        for done, frame in enumerate(frames(batch.options, job.first, job.count, gear.device), start=1):
-            keeper.keep(job.first + done - 1, _as_rgb(frame))
-            look(done)
+        rendered = frames(batch.options, job.first, job.count, gear.device, advance=lambda: look(len(attempt.frames)))
+        for number, frame in enumerate(rendered, start=job.first):
+            keeper.keep(number, _as_rgb(frame))
+    look(job.count)
 
 
 def _as_rgb(frame: Pixels) -> Pixels:

@@ -2,18 +2,19 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from medley.ahead import in_order
 from medley.errors import ImageError, ObjectMissing, UsageError
 from medley.media.images import open_picture
 from medley.media.pace import Mix, chosen, mixes, places
@@ -23,9 +24,6 @@ from medley.settings import Settings
 from medley.videos import VideoOptions, scene_timing
 
 Load = Callable[[], bytes]
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 MOST_PICTURES = 120
 """Of one scene that are used; more would differ too little to be seen."""
@@ -205,7 +203,7 @@ class _Studio:
     def _reel(self, scene: _Ready, plan: Sequence[Mix]) -> Iterator[Image.Image]:
         """The frames of a plan that goes one way, so that each picture is decoded once and two are held."""
         needed = list(dict.fromkeys(number for mix in plan for number in (mix.near, mix.far)))
-        coming = _ahead(self._decoders, partial(self._decoded, scene), needed)
+        coming = in_order(self._decoders, partial(self._decoded, scene), needed, AHEAD)
         held: dict[int, Image.Image] = {}
         for mix in plan:
             pair = (mix.near, mix.far)
@@ -270,17 +268,6 @@ class _Studio:
         """What change is measured by; decoded as it will be shown, so that what cannot be shown is known now."""
         picture = open_picture(file, self._settings, name)
         return np.asarray(picture.resize((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.BOX))
-
-
-def _ahead(threads: Executor, call: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """What a call returns for each item, in order, while the next :data:`AHEAD` are worked on."""
-    waiting: deque[Future[R]] = deque()
-    for item in items:
-        waiting.append(threads.submit(call, item))
-        if len(waiting) > AHEAD:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
 
 
 def _label(title: str, size: tuple[int, int]) -> Image.Image | None:

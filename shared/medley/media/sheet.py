@@ -16,6 +16,9 @@ from medley.media.images import encode_jpeg
 JPEG_SIDE = 65_500
 """The longest side that libjpeg writes, in px."""
 
+MOST_CELLS = 500
+"""On one sheet: 25 MB of pixels, and a JPEG of a few megabytes."""
+
 MOST_STYLES = 5
 """Of one blend; more would be too small to see."""
 
@@ -49,7 +52,7 @@ def contact_sheet(cells: Iterable[Cell], columns: int = 0, *, cell_px: int = 240
     Raises:
         UsageError: no cell, or a number out of range.
     """
-    if columns < 0 or not 60 <= cell_px <= 600 or not 1 <= limit <= 500:
+    if columns < 0 or not 60 <= cell_px <= 600 or not 1 <= limit <= MOST_CELLS:
         raise UsageError("A contact sheet needs columns >= 0, cells of 60 to 600 px, and a limit of 1 to 500 cells.")
     tiles = [_tile(cell, (cell_px, cell_px * 3 // 4), cell_px // 5) for cell in islice(cells, limit)]
     if not tiles:

@@ -10,12 +10,10 @@ from medley.errors import ImageError, ObjectMissing, UsageError
 from medley.media import previews
 from medley.media.images import open_picture
 from medley.media.previews import reduced
-from medley.media.sheet import Cell, contact_sheet
+from medley.media.sheet import MOST_CELLS, Cell, contact_sheet
+from medley.pieces import PAGE_CELLS
 from medley.pieces.source import Pair, Source, each_job, each_pair, evenly
 from medley.results import PICTURE_FILE
-
-PAGE_CELLS = 60
-"""Pairs on one sheet: as many as a page shows well."""
 
 
 def overview(source: Source, columns: int = 0, cells: int = PAGE_CELLS) -> bytes:
@@ -42,6 +40,16 @@ def pages(source: Source, columns: int = 0, cells: int = PAGE_CELLS, only: int |
     pairs = each_pair(source, jobs)
     for _ in range(page_count(source, cells) if only is None else 1):
         yield contact_sheet(_cells(source, pairs), columns, limit=cells)
+
+
+def require_possible(columns: int, cells: int) -> None:
+    """See that a sheet can have so many columns and cells.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if columns < 0 or not 1 <= cells <= MOST_CELLS:
+        raise UsageError(f"A sheet has 1 to {MOST_CELLS} --cells, and 0 --columns (about a square) or more.")
 
 
 def page_count(source: Source, cells: int = PAGE_CELLS) -> int:

@@ -2,17 +2,19 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import PurePosixPath
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
-from medley.batches import read_manifest, read_result
+from medley.batches import each_outcome, read_manifest, read_result
 from medley.errors import UsageError
 from medley.jobs import AnyBatch, Picture, StyleTransfer
+from medley.ondisk import JobTable
 from medley.records import JobId
-from medley.results import AnyResult, Result
+from medley.results import AnyResult, Result, Status
 from medley.settings import Settings
 from medley.storage import Storage
 from medley.telling import Told, quiet
@@ -26,17 +28,35 @@ READS_AHEAD = 64
 
 @dataclass(frozen=True)
 class Source:
-    """A batch in storage. ``has_failed`` tells whether a job's outcome is a failure, of which there are ``failed``.
+    """A batch in storage. ``status_of`` tells how a job ended, if it has; ``failed`` is how many failed.
+
     ``advance`` is called as work goes on, and what it raises ends the work; ``told`` hears how far long work is.
     """
 
     storage: Storage
     settings: Settings
     batch: AnyBatch
-    has_failed: Callable[[JobId], bool]
+    status_of: Callable[[JobId], Status | None]
     failed: int
     advance: Callable[[], None] = quiet
     told: Told = quiet
+
+    def has_failed(self, job: JobId) -> bool:
+        """Whether a job's outcome is a failure."""
+        return self.status_of(job) == "failed"
+
+
+@contextmanager
+def opened(storage: Storage, settings: Settings, batch: AnyBatch) -> Iterator[Source]:
+    """A batch whose outcomes are those that stand now, ended or not; for one thread."""
+    with JobTable() as outcomes:
+        outcomes.put(each_outcome(storage, batch.name))
+
+        def status_of(job: JobId) -> Status | None:
+            status = outcomes.values([job]).get(job)
+            return cast(Status, status) if status else None
+
+        yield Source(storage, settings, batch, status_of, outcomes.count("failed"))
 
 
 class Pair(NamedTuple):

@@ -2,9 +2,8 @@
 
 import hashlib
 import tempfile
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -12,9 +11,10 @@ from pathlib import Path
 from PIL import Image
 
 from medley import keys
+from medley.ahead import in_order
 from medley.batches import read_manifest, read_result
 from medley.chains import is_chained
-from medley.errors import ImageError, UsageError
+from medley.errors import ImageError, ObjectMissing, UsageError
 from medley.jobs import StyleTransfer
 from medley.media.images import open_picture
 from medley.media.scenes import Load, Scene, Summary, video_size, write_medley
@@ -23,7 +23,7 @@ from medley.pieces.source import Pair, Source, each_job, each_pair, evenly, styl
 from medley.results import PICTURE_FILE, Result, StoredFile, frame_file
 from medley.telling import Told, quiet
 from medley.videos import MedleyOptions, frame_count
-from medley.walks import WalkBatch, WalkResult
+from medley.walks import WalkBatch
 
 FETCHED_AHEAD = 6
 """Frames of a walk that are fetched and decoded before they are needed; one of 4096 x 4096 px takes 50 MB."""
@@ -73,17 +73,16 @@ def make_medley(source: Source, path: Path, options: MedleyOptions, told: Told =
 
 
 def _finished(source: Source, most: int) -> list[tuple[StyleTransfer, Result]]:
-    """So many of the finished pairs, evenly chosen."""
-    if source.batch.pairs <= most:
-        return [found for pair in each_pair(source) if (found := _done(pair))]
-    done = sum(not source.has_failed(job.id) for job in each_job(source))
-    chosen = evenly(most, done)
-    jobs = (job for number, job in enumerate(_not_failed(source)) if number in chosen)
+    """So many of the finished pairs, evenly chosen; of chains the first, as none may lack the picture before it."""
+    chosen = set(range(most))
+    if source.batch.pairs > most and not is_chained(source.batch):
+        chosen = evenly(most, sum(1 for _ in _ended_well(source)))
+    jobs = (job for number, job in enumerate(_ended_well(source)) if number in chosen)
     return [found for pair in each_pair(source, jobs) if (found := _done(pair))]
 
 
-def _not_failed(source: Source) -> Iterator[StyleTransfer]:
-    return (job for job in each_job(source) if not source.has_failed(job.id))
+def _ended_well(source: Source) -> Iterator[StyleTransfer]:
+    return (job for job in each_job(source) if source.status_of(job.id) == "done")
 
 
 def _done(pair: Pair) -> tuple[StyleTransfer, Result] | None:
@@ -98,7 +97,7 @@ def _by_content(pairs: Iterable[tuple[StyleTransfer, Result]]) -> list[tuple[Sty
 
 
 def _scene(source: Source, job: StyleTransfer, result: Result) -> Scene:
-    """From the photo, or what else it began with, over the frames that were kept to the finished picture."""
+    """From the photo, or what else it began with, over the frames that were kept, to the finished picture."""
     frames = [result.files[name] for step in sorted(result.frames) if (name := frame_file(step)) in result.files]
     pictures: list[Load] = [partial(_read, source, file) for file in frames] or [partial(_first, source, job)]
     style = styles_of(job)
@@ -106,13 +105,13 @@ def _scene(source: Source, job: StyleTransfer, result: Result) -> Scene:
 
 
 def _first(source: Source, job: StyleTransfer) -> bytes:
-    """What a painting began with, where no frame was kept: the picture before it in its chain, or the photo."""
-    before = read_result(source.storage, job.init) if job.init else None
-    if before and PICTURE_FILE in before.files:
-        return _read(source, before.files[PICTURE_FILE])
+    """What stands for a beginning of which no frame was kept: the picture before it in its chain, or the photo."""
     try:
+        before = read_result(source.storage, job.init) if job.init else None
+        if before and PICTURE_FILE in before.files:
+            return _read(source, before.files[PICTURE_FILE])
         return source.storage.get(keys.input_picture(job.content.input), source.settings.image_bytes)
-    except UsageError as error:  # it grew in storage
+    except UsageError as error:  # it grew in storage, or another version wrote it
         raise ImageError(str(error)) from error
 
 
@@ -155,9 +154,13 @@ def make_walk(source: Source, path: Path, told: Told = quiet) -> int:
 
 def _walk_files(source: Source) -> Iterator[StoredFile]:
     for job in read_manifest(source.storage, source.batch):
-        result = None if source.has_failed(job.id) else read_result(source.storage, job.id)
-        if isinstance(result, WalkResult):
-            yield from (result.files[frame_file(number)] for number in result.frames)
+        if source.status_of(job.id) != "done":
+            continue
+        result = read_result(source.storage, job.id)
+        files = [result.files.get(frame_file(number)) for number in result.frames] if result else []
+        if not files or None in files:
+            raise ObjectMissing(f"Job {job.id} ({job.names}) is done, but its result or a frame of it is gone.")
+        yield from filter(None, files)
 
 
 def _ahead(source: Source, files: Iterable[StoredFile]) -> Iterator[Image.Image]:
@@ -167,11 +170,5 @@ def _ahead(source: Source, files: Iterable[StoredFile]) -> Iterator[Image.Image]
     def frame(file: StoredFile) -> Image.Image:
         return open_picture(_read(source, file), settings, file.key)
 
-    waiting: deque[Future[Image.Image]] = deque()
     with ThreadPoolExecutor(FETCHED_AHEAD) as threads:
-        for file in files:
-            waiting.append(threads.submit(frame, file))
-            if len(waiting) > FETCHED_AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        yield from in_order(threads, frame, files, FETCHED_AHEAD)
