@@ -10,7 +10,7 @@ from medley.batches import read_finished, read_outcome, read_result
 from medley.errors import ObjectMissing, UsageError
 from medley.jobs import Picture
 from medley.media import previews
-from medley.media.gallery import PAIRS_A_PAGE, Entry, Page, Shown, gallery_page
+from medley.media.gallery import PAIRS_A_PAGE, Entry, Page, Shown, gallery_page, spoken_loss
 from medley.pieces.source import Pair, Source, caption, each_pair, evenly
 from medley.records import JobId, Record
 from medley.results import PICTURE_FILE, Result, StoredFile, frame_file
@@ -169,7 +169,7 @@ def _problem(source: Source, pair: Pair) -> str:
 def _facts(result: Result) -> dict[str, str]:
     facts = {
         "Steps": f"{result.steps:,}",
-        "Content loss": f"{result.content_loss:,.4g}",
+        "Content loss": spoken_loss(result.content_loss),
         "Weights": result.weights.name,
         "Device": result.device,
         "Worker": result.worker,
