@@ -13,7 +13,7 @@ from conftest import wait_until
 from medley import keys
 from medley.batches import read_manifest, read_result
 from medley.cluster import Cluster
-from medley.jobs import Batch, Sampling, StyleTransferOptions
+from medley.jobs import AnyBatch, Batch, Sampling, StyleTransferOptions
 from medley.records import JobId
 from medley.results import Result
 from medley.settings import Settings
@@ -107,7 +107,7 @@ class Farm:
         found = {job: read_result(self.cluster.storage, job) for job in jobs}
         return {job: result for job, result in found.items() if isinstance(result, Result)}
 
-    def done(self, batch: Batch) -> set[JobId]:
+    def done(self, batch: AnyBatch) -> set[JobId]:
         """The jobs that are done."""
         return list_outcomes(self.cluster.storage, batch.name).done
 

@@ -58,7 +58,8 @@ def _reference() -> str:
 
 def _spelled(action: argparse.Action) -> str:
     """An option and what follows it, as one types it."""
-    value = str(action.metavar or "|".join(map(str, action.choices or ()))) if action.nargs != 0 else ""
+    metavar = " ".join(action.metavar) if isinstance(action.metavar, tuple) else action.metavar
+    value = str(metavar or "|".join(map(str, action.choices or ()))) if action.nargs != 0 else ""
     shape = {"?": "[{}]", "*": "{} ...", "+": "{} ..."}.get(str(action.nargs), "{}")
     words = [*action.option_strings[-1:], *([shape.format(value)] if value else [])]
     return " ".join(f"`{text}`" for text in (*action.option_strings[:-1], " ".join(words)))

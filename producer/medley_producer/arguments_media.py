@@ -40,7 +40,7 @@ def add_art(parser: argparse.ArgumentParser) -> None:
 
 def add_walk(parser: argparse.ArgumentParser) -> None:
     """The options of ``medley walk``."""
-    parser.add_argument("--out", "-o", metavar="FILE", help="the video to make, an .mp4; it is made on this machine")
+    parser.add_argument("--out", "-o", metavar="FILE", help="the video to make, an .mp4")
     parser.add_argument(
         "--batch", metavar="NAME",
         help="have the workers make it, as a batch of this name; with --out, wait for it and fetch it",

@@ -2,22 +2,25 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from itertools import count, islice, takewhile
+from itertools import islice
 from pathlib import Path, PurePosixPath
+from typing import Annotated
+
+from pydantic import StringConstraints
 
 from medley import keys
 from medley.batches import read_manifest, read_result
-from medley.errors import ObjectMissing
+from medley.errors import ObjectMissing, UsageError
 from medley.jobs import AnyBatch
 from medley.kinds import Job
 from medley.media.images import shown
 from medley.ondisk import JobTable
 from medley.pieces.gallery import Pieces, each_page, page_path
 from medley.pieces.source import Source, opened
-from medley.records import JobId
+from medley.records import BatchName, JobId, Record
 from medley.results import PICTURE_FILE, StoredFile
 from medley.settings import Settings
 from medley.storage import Storage
@@ -29,6 +32,8 @@ FETCHES_AT_ONCE = 8
 
 CHUNK = 500
 """Jobs that are held in memory."""
+
+_NOTE = Path(".medley", "laid_out.json")
 
 TITLE_BYTES = 200
 """File systems take names of 255 bytes; what is left is for a number, an extension, and a name while it is written."""
@@ -90,10 +95,32 @@ def lay_out(storage: Storage, settings: Settings, batch: AnyBatch, folder: Path)
             named.put(chunk.items())
             done = [item for item in chunk.items() if source.status_of(item[0]) == "done"]
             placed += sum(threads.map(lambda item: _fetch(storage, item, folder), done))
-        _lay_out_pieces(source, folder)
-        if storage.exists(keys.finished(batch.name)):
-            _write_gallery(source, folder, lambda job: named.values([job])[job])
+        _replace(folder, batch, _pieces(source, folder, lambda job: named.values([job])[job]))
     return placed
+
+
+class LaidOut(Record):
+    """Which batch a folder was last laid out from, and what else than its jobs' files it has of it."""
+
+    batch: BatchName
+    files: tuple[Annotated[str, StringConstraints(pattern=r"^(gallery/page-[0-9]+\.html|[a-z_]+\.[a-z0-9]+)$")], ...]
+
+
+def laid_out(folder: Path) -> LaidOut | None:
+    """What :func:`lay_out` noted of a folder; None if it never was there, or another version noted it."""
+    try:
+        return LaidOut.from_json((folder / _NOTE).read_bytes())
+    except (FileNotFoundError, NotADirectoryError, UsageError):
+        return None
+
+
+def _replace(folder: Path, batch: AnyBatch, files: Iterable[str]) -> None:
+    """Note what was laid out, and delete what was there before: an earlier batch's must not be taken for this one's."""
+    before, now = laid_out(folder), LaidOut(batch=batch.name, files=tuple(files))
+    for old in set(before.files if before else ()) - set(now.files):
+        (folder / old).unlink(missing_ok=True)
+    with whole_file(folder / _NOTE) as file:
+        file.write(now.json_bytes())
 
 
 def place(name: str, file: str) -> str:
@@ -119,29 +146,30 @@ def _fetch(storage: Storage, item: tuple[JobId, str], folder: Path) -> bool:
     return True
 
 
-def _lay_out_pieces(source: Source, folder: Path) -> None:
-    """Put what the batch ended with into the folder, but for the gallery, whose links are others there."""
-    # What an earlier batch of this folder had must not be taken for this one's.
-    for name in ("contact_sheet.jpg", "medley.mp4", "index.html", "failures.jsonl"):
-        (folder / name).unlink(missing_ok=True)
+def _pieces(source: Source, folder: Path, name_of: Callable[[JobId], str]) -> Iterator[str]:
+    """Put what a batch ended with, if it has, into the folder, and yield the files' names."""
     storage, name = source.storage, source.batch.name
     if not storage.exists(keys.finished(name)):
         return
-    pieces = [keys.contact_sheet(name), keys.video(name)]
-    pieces += [keys.failures(name)] if source.failed or source.batch.skipped else []
-    for key in pieces:
+    wanted = [keys.contact_sheet(name), keys.video(name)]
+    wanted += [keys.failures(name)] if source.failed or source.batch.skipped else []
+    placed = []
+    for key in wanted:
         with suppress(ObjectMissing):  # there was no room for it, or nothing to show
             storage.get_file(key, folder / key.rpartition("/")[2], link=True)
+            placed.append(key.rpartition("/")[2])
+    yield from placed
+    yield from _gallery(source, folder, placed, name_of)
 
 
-def _write_gallery(source: Source, folder: Path, name_of: Callable[[JobId], str]) -> None:
+def _gallery(source: Source, folder: Path, placed: Sequence[str], name_of: Callable[[JobId], str]) -> Iterator[str]:
+    """Write the gallery's pages, whose links are others here than in storage."""
+
     def where(job: JobId, file: str, _stored: StoredFile) -> str:
         return place(name_of(job), file)
 
-    video, sheet = (name if (folder / name).exists() else "" for name in ("medley.mp4", "contact_sheet.jpg"))
-    paths = (folder / page_path(number) for number in count(1))
-    for page in each_page(source, Pieces(where, video, sheet)):
-        with whole_file(next(paths)) as file:
+    video, sheet = (name if name in placed else "" for name in ("medley.mp4", "contact_sheet.jpg"))
+    for number, page in enumerate(each_page(source, Pieces(where, video, sheet)), start=1):
+        with whole_file(folder / page_path(number)) as file:
             file.write(page)
-    for old in takewhile(Path.exists, paths):  # of an earlier batch, which had more of them
-        old.unlink()
+        yield page_path(number)

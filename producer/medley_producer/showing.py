@@ -10,19 +10,21 @@ from typing import NamedTuple
 from rich.console import Console
 
 from medley import keys
-from medley.batches import read_batch
 from medley.errors import UsageError
-from medley.jobs import AnyBatch
 from medley.pieces import sheet as sheets
+from medley.pieces.gallery import put_gallery
 from medley.pieces.source import Source, opened
+from medley.records import BatchName
 from medley.settings import Settings
-from medley.storage import Storage, open_storage
+from medley.storage import open_storage
 from medley.storage.folder import whole_file
 from medley.storage.patient import PatientStorage
 from medley.telling import Told
 from medley.videos import MedleyOptions
 from medley.walks import WalkBatch
 from medley_producer.fields import record_from
+from medley_producer.layout import laid_out, lay_out
+from medley_producer.outputs import output_file
 from medley_producer.reaching import PATIENCE_S
 from medley_producer.requesting import batch_name
 from medley_producer.status import named_batch
@@ -38,12 +40,10 @@ class Found(NamedTuple):
 
 def video(args: Namespace) -> int:
     """Make a batch's video again."""
-    if args.out and not args.out.lower().endswith(".mp4"):
-        raise UsageError(f"--out {args.out} is made as an MP4, so its name must end in .mp4.")
-    options = record_from(MedleyOptions, args)
+    options, out = record_from(MedleyOptions, args), output_file(args.out, ".mp4") if args.out else None
     with telling(Console(stderr=True)) as told, _found(args) as found:
         _require_medley(found, [name for name in MedleyOptions.model_fields if getattr(args, name) is not None])
-        made = _Made(found, keys.video(found.source.batch.name), Path(args.out) if args.out else None)
+        made = _Made(found, keys.video(found.source.batch.name), out)
         with made.file() as path:
             notes = _make_video(found.source, path, options, told)
     tell(args, {"batch": found.source.batch.name, "out": made.where, "left_out": notes}, *notes, f"video: {made.where}")
@@ -79,31 +79,31 @@ class _Made:
     """Where a piece goes: to a file that was named, or to the batch's place in storage, and so to its folder."""
 
     def __init__(self, found: Found, key: str, out: Path | None) -> None:
-        self._storage, self._key, self._out, self._folder = found.source.storage, key, out, found.folder
+        self._source, self._folder, self._key, self._out = found.source, found.folder, key, out
 
     @property
     def where(self) -> str:
         """Where people find it."""
         if self._out:
             return str(self._out)
-        return str(self._folder / self._name) if self._folder else f"{self._storage.root}/{self._key}"
+        name = self._key.rpartition("/")[2]
+        return str(self._folder / name) if self._folder else f"{self._source.storage.root}/{self._key}"
 
     @contextmanager
     def file(self) -> Iterator[Path]:
-        """A file to make; when that is done, it is put in its place."""
+        """A file to make; when that is done, it is put in its place, and the gallery shows it."""
         if self._out:
             yield self._out
             return
+        storage, batch = self._source.storage, self._source.batch
         with TemporaryDirectory(prefix="medley-") as temporary:
-            path = Path(temporary, self._name)
+            path = Path(temporary, "made")
             yield path
-            self._storage.put_file(self._key, path)
+            storage.put_file(self._key, path)
+        if storage.exists(keys.finished(batch.name)):
+            put_gallery(self._source)
         if self._folder:
-            self._storage.get_file(self._key, self._folder / self._name, link=True)
-
-    @property
-    def _name(self) -> str:
-        return self._key.rpartition("/")[2]
+            lay_out(storage, self._source.settings, batch, self._folder)
 
 
 def _make_video(source: Source, path: Path, options: MedleyOptions, told: Told) -> list[str]:
@@ -150,19 +150,19 @@ def _found(args: Namespace) -> Iterator[Found]:
     folder = Path(args.batch)
     own = folder.absolute() / ".medley" / "storage"
     is_ours = own.is_dir()
+    if folder.is_dir() and not is_ours:
+        raise UsageError(f"{folder} is a folder, but not that of a `medley run`; name that, or a batch.")
     settings = Settings.load(**({"storage_url": own.as_uri()} if is_ours else {}))
     storage = open_storage(settings.storage, settings)
     storage.check()
     storage = PatientStorage(storage, PATIENCE_S)
-    batch = _newest(storage, folder) if is_ours else named_batch(storage, batch_name(args.batch))
+    batch = named_batch(storage, _laid_out_from(folder) if is_ours else batch_name(args.batch))
     with opened(storage, settings, batch) as source:
         yield Found(source, folder if is_ours else None)
 
 
-def _newest(storage: Storage, folder: Path) -> AnyBatch:
-    """The batch that a folder was last laid out from."""
-    batches = filter(None, (read_batch(storage, name) for name in storage.folders(keys.BATCHES)))
-    newest = max(batches, key=lambda batch: batch.created_at, default=None)
-    if newest is None:
-        raise UsageError(f"No batch was made in {folder} as yet; `medley run --out {folder}` makes one.")
-    return newest
+def _laid_out_from(folder: Path) -> BatchName:
+    """The batch whose pictures a folder of ``medley run`` shows."""
+    if note := laid_out(folder):
+        return note.batch
+    raise UsageError(f"No batch is laid out in {folder} as yet; `medley run --out {folder}` goes on until one is.")

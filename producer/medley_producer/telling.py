@@ -135,8 +135,7 @@ def _loss(loss: float | None) -> str:
 def _how_much(status: BatchStatus) -> str:
     batch = status.batch
     if isinstance(batch, WalkBatch):
-        failed = f", of which {status.failed:,} of {count(batch.jobs, 'job')} failed" if status.failed else ""
-        return f"{count(batch.options.frames, 'frame')}{failed}"
+        return f"{count(batch.options.frames, 'frame')}, {status.done:,} of {count(batch.jobs, 'job')} done"
     skipped = count(len(batch.skipped), "file")
     return f"{status.done:,} painted, {status.failed:,} failed, {skipped} skipped"
 

@@ -31,24 +31,24 @@ from medley_producer.controlling import exit_code
 from medley_producer.fields import record_from
 from medley_producer.following import follow
 from medley_producer.local import interruptible, local_farm, local_worker, require_alive
+from medley_producer.outputs import output_file
 from medley_producer.reaching import reached
 from medley_producer.requesting import batch_name
-from medley_producer.status import stored_status
+from medley_producer.status import BatchStatus, stored_status
 from medley_producer.submit import stand
 from medley_producer.telling import count, tell, tell_end, telling, told_if_interrupted
 
 
 def art(args: Namespace, settings: Settings) -> int:
     """Make one picture with a random network."""
-    if not args.file.lower().endswith(".png"):
-        raise UsageError(f"{args.file} is made as a PNG, so its name must end in .png.")
+    file = output_file(args.file, ".png")
     if args.seed is None:
         args.seed = random.SystemRandom().randrange(2**32)
     options = record_from(ArtOptions, args)
     with telling(Console(stderr=True)) as told:
         device = importlib.import_module("medley_workers.devices").choose_device(settings)
         paint = importlib.import_module("medley_workers.art").paint
-        paint(options, Path(args.file), lambda done, rows: told("rendering rows", done, rows), device)
+        paint(options, file, lambda done, rows: told("rendering rows", done, rows), device)
     width, height = options.size
     said = f"{args.file}: {width} x {height} px, --seed {options.seed}"
     tell(args, {"file": args.file, "seed": options.seed, "size": [width, height]}, said)
@@ -57,14 +57,12 @@ def art(args: Namespace, settings: Settings) -> int:
 
 def walk(args: Namespace, settings: Settings) -> int:
     """Make the video of a walk, here, or by the workers of a cluster."""
-    options = walk_options(args)
-    if args.out and not args.out.lower().endswith(".mp4"):
-        raise UsageError(f"--out {args.out} is made as an MP4, so its name must end in .mp4.")
+    options, out = walk_options(args), output_file(args.out, ".mp4") if args.out else None
     if args.batch:
-        return _walk_there(args, settings, options)
-    if not args.out:
+        return _walk_there(args, settings, options, out)
+    if not out:
         raise UsageError("--out FILE is needed, or --batch NAME, with which the workers of a cluster make the video.")
-    return _walk_here(args, settings, options)
+    return _walk_here(args, settings, options, out)
 
 
 def walk_options(args: Namespace) -> WalkOptions:
@@ -73,23 +71,23 @@ def walk_options(args: Namespace) -> WalkOptions:
     Raises:
         UsageError: a value is refused.
     """
-    options = record_from(WalkOptions, args)
     if args.size is None:
-        return options
+        return record_from(WalkOptions, args)
     if args.xres is not None or args.yres is not None:
         raise UsageError("--size is the longest side, and --xres and --yres are both; give either.")
     if not 1 <= args.size <= MOST_PX:
         raise UsageError(f"--size {args.size}: a video has 1 to {MOST_PX:,} px a side. `medley walk -h` explains it.")
-    width, height = options.size
-    longest = max(width, height)
-    args.xres, args.yres = (max(1, round(args.size * side / longest)) for side in (width, height))
+    args.xres = args.yres = args.size
+    square = record_from(WalkOptions, args)
+    sides = [greatest - least for least, greatest in (square.xlim, square.y_limits)]
+    args.xres, args.yres = (max(1, round(args.size * side / max(sides))) for side in sides)
     return record_from(WalkOptions, args)
 
 
-def _walk_here(args: Namespace, settings: Settings, options: WalkOptions) -> int:
+def _walk_here(args: Namespace, settings: Settings, options: WalkOptions, out: Path) -> int:
     """With a worker of our own; what it left is kept beside the video until that is whole."""
     started = time.monotonic()
-    out, console = Path(args.out), Console(stderr=True)
+    console = Console(stderr=True)
     state = out.absolute().with_name(f".{out.name}.medley")
     interruptible()
     with local_farm(settings, state) as cluster:
@@ -100,33 +98,32 @@ def _walk_here(args: Namespace, settings: Settings, options: WalkOptions) -> int
         status = stored_status(cluster, batch)
         if not status.finished:
             with (
-                told_if_interrupted("Run the same command again to go on."),
+                told_if_interrupted(f"Run the same command again to go on; until then, {state} has what is done."),
                 local_worker(cluster.settings, state / "worker.log") as worker,
             ):
                 status = follow(cluster, batch, console, look=lambda: require_alive(worker))
-        _fetch(cluster, batch, out)
-        tell_end(args, cluster, status, time.monotonic() - started, out)
+        is_there = _fetch(cluster, status, out)
+        tell_end(args, cluster, status, time.monotonic() - started, out if is_there else state)
         if not status.failed:
             shutil.rmtree(state, ignore_errors=True)
     return exit_code(status)
 
 
-def _walk_there(args: Namespace, settings: Settings, options: WalkOptions) -> int:
+def _walk_there(args: Namespace, settings: Settings, options: WalkOptions, out: Path | None) -> int:
     if args.device:
         raise UsageError("--device is of this machine, and with --batch the workers render; leave it out.")
     started = time.monotonic()
     cluster, name, console = reached(settings), batch_name(args.batch), Console(stderr=True)
     with telling(console) as told:
         batch = submit_walk(cluster, name, options, "bulk", told)
-    if not args.out:
+    if not out:
         said = f"Walk {name}: {count(options.frames, 'frame')} in {count(batch.jobs, 'job')}."
         tell(args, {"batch": name, "jobs": batch.jobs}, said, f"Follow it with `medley status {name} --watch`.")
         return 0
     with told_if_interrupted(f"The walk goes on; `medley status {name} --watch` follows it."):
         status = follow(cluster, batch, console)
-    if status.finished:
-        _fetch(cluster, batch, Path(args.out))
-    tell_end(args, cluster, status, time.monotonic() - started, Path(args.out))
+    is_there = _fetch(cluster, status, out)
+    tell_end(args, cluster, status, time.monotonic() - started, out if is_there else None)
     return exit_code(status)
 
 
@@ -162,12 +159,16 @@ def _create(cluster: Cluster, name: BatchName, options: WalkOptions, queue: Queu
     return stand(cluster, batch)
 
 
-def _fetch(cluster: Cluster, batch: WalkBatch, out: Path) -> None:
-    """Put the video where it was asked for; where the workers could not make it, it is made here.
+def _fetch(cluster: Cluster, status: BatchStatus, out: Path) -> bool:
+    """Put the video of a walk that has ended where it was asked for; where the workers could not make it, it is made
+    here. False if nothing of it was rendered.
 
     Raises:
         UsageError, ObjectMissing, StorageRefused: it cannot be made; what was at ``out`` stays.
     """
+    batch = status.batch
+    if not (status.finished and status.done):
+        return False
     try:
         cluster.storage.get_file(keys.video(batch.name), out)
     except ObjectMissing:
@@ -175,7 +176,9 @@ def _fetch(cluster: Cluster, batch: WalkBatch, out: Path) -> None:
 
         with opened(cluster.storage, cluster.settings, batch) as source, telling(Console(stderr=True)) as told:
             make_walk(source, out, told)
+    return True
 
 
 def _name_of(options: WalkOptions) -> BatchName:
-    return f"walk-{hashlib.sha256(canonical_json(options.model_dump(mode='json'))).hexdigest()[:12]}"
+    what = [options.model_dump(mode="json"), ENGINE]
+    return f"walk-{hashlib.sha256(canonical_json(what)).hexdigest()[:12]}"

@@ -22,8 +22,6 @@ from medley.results import Outcome
 from medley.storage import Storage
 from medley.telling import quiet
 
-_AFTER = "The picture before it in its chain failed: "
-
 
 def is_chained(batch: AnyBatch) -> bool:
     """Whether jobs of a batch begin with other ones' pictures."""
@@ -107,7 +105,7 @@ def fail_after(cluster: Cluster, batch: AnyBatch, job: StyleTransfer) -> bool:
     if job.init is None or not cluster.storage.exists(keys.batch(batch.name)):
         return False
     try:
-        kind, reason = _why(cluster.storage, batch.name, job.init)
+        before = _failure(cluster.storage, batch.name, job.init)
     except ObjectMissing:  # it is being tried again
         return False
     if cluster.storage.exists(keys.outcome(batch.name, job.id, "done")):
@@ -116,9 +114,10 @@ def fail_after(cluster: Cluster, batch: AnyBatch, job: StyleTransfer) -> bool:
         job=job.id,
         batch=batch.name,
         status="failed",
-        kind=kind,
+        kind=before.kind if before else "unreadable",
+        after=before.after or before.job if before else job.init,
         names=job.names,
-        reason=reason if reason.startswith(_AFTER) else f"{_AFTER}{reason}",
+        reason=_reason(before),
         attempts=0,
         worker="",
         seconds=0,
@@ -144,23 +143,30 @@ def _send_out(cluster: Cluster, batch: AnyBatch, job: StyleTransfer) -> None:
 
 
 def _failed_for_nothing(storage: Storage, batch: BatchName, job: JobId) -> bool:
-    """Whether a job has failed, and only because the one before it had."""
+    """Whether a job has failed, and only because one before it had."""
     if storage.exists(keys.finished(batch)) or outcome_status(storage, batch, job) != "failed":
         return False
     try:
-        return _why(storage, batch, job)[1].startswith(_AFTER)
+        outcome = _failure(storage, batch, job)
     except ObjectMissing:
         return False
+    return outcome is not None and outcome.after is not None
 
 
-def _why(storage: Storage, batch: BatchName, failed: JobId) -> tuple[str, str]:
-    """Kind and reason of a failure.
+def _failure(storage: Storage, batch: BatchName, job: JobId) -> Outcome | None:
+    """How a job failed; None if another version wrote that.
 
     Raises:
         ObjectMissing: it has not failed.
     """
     try:
-        outcome = read_outcome(storage, batch, failed, "failed")
-    except UsageError as error:  # another version wrote it
-        return "unreadable", str(error)
-    return outcome.kind, outcome.reason
+        return read_outcome(storage, batch, job, "failed")
+    except UsageError:
+        return None
+
+
+def _reason(before: Outcome | None) -> str:
+    """Why what follows a failure fails; as what follows that does."""
+    if before is None:
+        return "A picture before it in its chain failed."
+    return before.reason if before.after else f"The picture before it in its chain failed: {before.reason}"

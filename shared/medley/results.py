@@ -95,13 +95,15 @@ class Result(AnyResult):
 class Outcome(Record):
     """How a job of a batch ended. ``kind`` is a kind of error, or ``painted`` or ``reused`` for a job that is done.
 
-    ``names`` are its pictures, as the dataset calls them, and ``log`` the last lines of a failure's worker.
+    ``names`` are its pictures, as the dataset calls them, and ``log`` the last lines of a failure's worker. ``after``
+    is the job of its chain whose failure is why it was not even tried.
     """
 
     job: JobId
     batch: BatchName
     status: Status
     kind: str
+    after: JobId | None = None
     names: str = ""
     reason: str = ""
     log: tuple[str, ...] = ()

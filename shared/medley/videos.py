@@ -42,7 +42,8 @@ class VideoOptions(Record):
     )
     transition: Transition = Field(
         "crossfade",
-        description="from a finished picture to the next one's beginning: fade over, rewind to the photo, or cut",
+        description="from a finished picture to the next one's beginning: fade over, rewind to the photo, or cut; none "
+        "in a chain, whose pictures begin as the last one ended",
     )
     titles: bool = Field(False, description="write each picture's style in its lower left corner")
 
@@ -50,7 +51,9 @@ class VideoOptions(Record):
 class MedleyOptions(VideoOptions):
     """How a batch's medley looks, and how many pictures it has."""
 
-    pairs: PositiveInt = Field(50, description="finished pictures in it, evenly chosen from the batch")
+    pairs: PositiveInt = Field(
+        50, description="finished pictures in it, evenly chosen from the batch; of chains the first ones"
+    )
 
 
 class SceneTiming(NamedTuple):

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from ended import all_pairs, paint_batch
+from medley.cluster import Cluster
 from medley.settings import Settings
 from medley_producer.local import environment
 
@@ -53,8 +55,26 @@ def test_submit_works_without_torch(base: Path, tmp_path: Path, redis_url: str, 
     assert json.loads(submitted.stdout)["enqueued"] == 12
 
 
+def test_pieces_are_made_and_walks_submitted_without_torch(base: Path, cluster: Cluster, dataset: Path) -> None:
+    paint_batch(cluster, all_pairs(dataset, contents=1, styles=1), num_steps=1)
+    for words in (["video", "b"], ["sheet", "b"], ["walk", "--batch", "w", "--frames", "50"]):
+        made = subprocess.run(
+            [base / "medley", *words, "--json"], env=environment(cluster.settings), capture_output=True, text=True,
+            check=False,
+        )  # fmt: skip
+        assert made.returncode == 0, made.stderr
+        json.loads(made.stdout)
+
+
 @pytest.mark.parametrize(
-    "command", [["worker"], ["run", "-c", "a.jpg", "-s", "b.jpg", "-o", "out"], ["vgg", "info", "x.safetensors"]]
+    "command",
+    [
+        ["worker"],
+        ["run", "-c", "a.jpg", "-s", "b.jpg", "-o", "out"],
+        ["vgg", "info", "x.safetensors"],
+        ["art", "a.png"],
+        ["walk", "--out", "a.mp4"],
+    ],
 )
 def test_painting_says_what_is_missing(base: Path, command: list[str]) -> None:
     told = subprocess.run([base / "medley", *command], capture_output=True, text=True, check=False)

@@ -19,7 +19,7 @@ from medley.storage import Storage
 from medley_producer.submit import Request, submit
 from outcomes import transfers
 
-STEPS = 120
+STEPS = 60
 """Of each picture: long enough to be killed in."""
 
 
@@ -35,7 +35,7 @@ def test_a_chain_whose_worker_is_killed_is_whole_and_in_order(tmp_path: Path, re
     photo = draw_picture(tmp_path / "data" / "photo.jpg", seed=1)
     styles = [draw_picture(tmp_path / "data" / f"paint{n}.png", seed=100 + n) for n in range(4)]
     sampling = Sampling(content=(str(photo),), styles=tuple(map(str, styles)), pairing="product", chain=True)
-    options = StyleTransferOptions(size=48, num_steps=STEPS, frame_every=40)
+    options = StyleTransferOptions(size=48, num_steps=STEPS, frame_every=20)
     with open_farm(tmp_path, redis_url, (tmp_path / "storage").as_uri()) as farm:
         for _ in range(2):
             farm.start_worker()
@@ -48,8 +48,9 @@ def test_a_chain_whose_worker_is_killed_is_whole_and_in_order(tmp_path: Path, re
             return report.worker if report and 0 < report.step < STEPS // 2 else ""
 
         killed = wait_until(lambda: painter_of(1), 90, f"the second picture; {farm.told()}")
-        next(worker for worker in farm.workers if killed.partition("#")[0].endswith(str(worker.parent.pid))).kill()
-        results = farm.await_end(batch)
+        pid = int(killed.partition("#")[0].rpartition("-")[2])
+        next(worker for worker in farm.workers if worker.parent.pid == pid).kill()
+        results = farm.await_end(batch, within_s=180)
 
     in_order = [results[job.id] for job in jobs]
     assert len(in_order) == batch.jobs == 4

@@ -122,7 +122,7 @@ def test_a_second_run_in_the_same_folder_is_refused(tmp_path: Path, start: Start
     second = start(out)
     _, stderr = second.communicate(timeout=20)
     assert second.returncode == 2
-    assert "Another `medley run`" in stderr
+    assert "Another medley command" in stderr
     first.send_signal(signal.SIGINT)
     first.communicate(timeout=STOPS_WITHIN_S)
     assert first.returncode == 130

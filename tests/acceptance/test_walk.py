@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from conftest import wait_until
 from farm import Farm, open_farm
 from medley import keys
+from medley.batches import read_result
 from medley.networks import WalkOptions
 from medley.records import BatchName
 from medley.settings import Settings
@@ -23,8 +24,8 @@ from medley.walks import WalkBatch
 from medley_producer.local import environment
 from medley_producer.walking import submit_walk
 
-SMALL = WalkOptions(seed=3, xres=64, frames=400, step=0.02, fps=60)
-"""Nine jobs of 48 frames at most; its video is some seconds long."""
+SMALL = WalkOptions(seed=3, xres=128, frames=400, step=0.02, fps=60, depth=24)
+"""Nine jobs of 48 frames at most, of a second each; its video is some seconds long."""
 
 
 def walked(farm: Farm, name: BatchName, options: WalkOptions) -> bytes:
@@ -62,14 +63,19 @@ def test_the_video_is_the_same_of_one_and_of_three_workers_one_of_which_is_kille
         batch = submit_walk(farm.cluster, "walk", SMALL, "bulk", quiet)
         painting = lambda: farm.cluster.ledger.painting("walk", within_s=30)  # noqa: E731
         busy = wait_until(painting, 60, f"a painter; {farm.told()}")
-        at_work = next(iter(busy.values())).worker.partition("#")[0]
-        next(worker for worker in farm.workers if at_work.endswith(str(worker.parent.pid))).kill()
+        job, report = next(iter(busy.items()))
+        host, _, pid = report.worker.partition("#")[0].rpartition("-")
+        next(worker for worker in farm.workers if int(pid) == worker.parent.pid).kill()
+        assert job not in farm.done(batch), f"{host} was killed too late"
         together = video_of(farm, batch)
+        result = read_result(farm.cluster.storage, job)
+        assert result
+        assert result.worker != report.worker
     assert digest(together) == digest(alone)
     with av.open(io.BytesIO(alone), "r") as container:
         stream = container.streams.video[0]
         assert (stream.codec_context.name, stream.pix_fmt) == ("h264", "yuv420p")
-        assert (stream.width, stream.height, stream.frames) == (64, 64, 400)
+        assert (stream.width, stream.height, stream.frames) == (128, 128, 400)
         assert stream.average_rate == 60
         assert container.duration == pytest.approx(400 / 60 * 1_000_000, rel=1e-3)
 
@@ -77,7 +83,9 @@ def test_the_video_is_the_same_of_one_and_of_three_workers_one_of_which_is_kille
 def test_a_loop_closes_and_a_walk_is_even(tmp_path: Path, redis_url: str) -> None:
     with open_farm(tmp_path, redis_url, (tmp_path / "storage").as_uri()) as farm:
         farm.start_worker()
-        frames = frames_of(walked(farm, "round", SMALL.model_copy(update={"loop": True, "frames": 150, "crf": 10})))
+        frames = frames_of(
+            walked(farm, "round", SMALL.model_copy(update={"loop": True, "frames": 150, "crf": 10, "depth": 8}))
+        )
     steps = [np.abs(after - before).mean() for before, after in zip(frames, [*frames[1:], frames[0]], strict=True)]
     assert len(frames) == 150
     assert steps[-1] < 2 * np.median(steps), "the last frame does not meet the first"

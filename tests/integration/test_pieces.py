@@ -20,21 +20,25 @@ from conftest import draw_picture
 from ended import all_pairs, copy_all, paint_batch, render_walk
 from fixtures_s3 import storage_on
 from medley import keys
-from medley.batches import each_outcome, read_result, write_outcome
+from medley.batches import each_outcome, read_batch, read_manifest, read_result, write_outcome
 from medley.cluster import Cluster
 from medley.control import retry
 from medley.ending import finish_batch
 from medley.errors import ObjectMissing, UsageError
-from medley.jobs import AnyBatch, Batch, StyleTransfer
+from medley.jobs import AnyBatch, Batch, StyleTransfer, StyleTransferOptions
 from medley.networks import WalkOptions
 from medley.pieces import gallery, sheet
+from medley.pieces.gallery import put_gallery
 from medley.pieces.source import Source, evenly
 from medley.pieces.video import make_medley, make_walk
 from medley.results import Result
+from medley.settings import Settings
 from medley.storage import Storage
+from medley.telling import quiet
 from medley.videos import MedleyOptions, frame_count
 from medley_producer.cli import main
 from medley_producer.layout import lay_out
+from medley_producer.submit import Request, submit
 from outcomes import an_outcome, transfers
 from servers import S3Server
 
@@ -151,9 +155,9 @@ def test_a_walk_without_a_stretch_goes_on_behind_it(cluster: Cluster, tmp_path: 
     batch = render_walk(cluster, WalkOptions(xres=32, frames=100))
     source = source_of(cluster, batch)
     assert make_walk(source, tmp_path / "whole.mp4") == 100
-    jobs = [job for job, _ in each_outcome(cluster.storage, "w")]
+    jobs = [job.id for job in read_manifest(cluster.storage, batch)]
     lost = replace(source, status_of=lambda job: "failed" if job == jobs[0] else "done")
-    assert make_walk(lost, tmp_path / "less.mp4") in (52, 96)
+    assert make_walk(lost, tmp_path / "less.mp4") == 52
     nothing = replace(source, status_of=lambda _: None)
     with pytest.raises(UsageError, match="no picture to make a video of"):
         make_walk(nothing, tmp_path / "none.mp4")
@@ -231,10 +235,28 @@ def test_pages_of_an_earlier_batch_do_not_stay_in_a_folder(
 ) -> None:
     monkeypatch.setattr(gallery, "PAIRS_A_PAGE", 1)
     out = tmp_path / "out"
+    out.mkdir()
+    (out / "medley.html").write_text("somebody's own")
     for name, styles in (("long", 3), ("short", 1)):
         batch = paint_batch(cluster, all_pairs(dataset, contents=1, styles=styles), name, num_steps=1)
         lay_out(cluster.storage, cluster.settings, batch, out)
         assert len(list((out / "gallery").glob("*.html"))) == styles - 1
+    cluster.storage.delete(keys.video("short"))
+    lay_out(cluster.storage, cluster.settings, batch, out)
+    assert not (out / "medley.mp4").exists()
+    assert (out / "medley.html").exists()
+
+
+def test_what_lies_in_a_folder_before_its_first_batch_ends_stays(
+    cluster: Cluster, dataset: Path, tmp_path: Path
+) -> None:
+    batch = paint_batch(cluster, all_pairs(dataset, contents=1, styles=1), num_steps=1)
+    cluster.storage.delete(keys.finished("b"))
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "index.html").write_text("somebody's own")
+    assert lay_out(cluster.storage, cluster.settings, batch, out) == 1
+    assert (out / "index.html").read_text() == "somebody's own"
 
 
 def test_a_gallery_says_which_options_were_chosen_and_how_it_came_out(cluster: Cluster, dataset: Path) -> None:
@@ -328,10 +350,59 @@ def test_the_commands_make_pieces_again(
     ]  # fmt: skip
 
 
+def test_the_folder_of_a_run_stands_for_the_batch_that_it_shows(
+    tmp_path: Path, redis_url: str, dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "results"
+    storage_url = (out / ".medley" / "storage").as_uri()
+    cluster = Cluster.open(Settings(redis_url=redis_url, storage_url=storage_url))
+    for name, styles in (("first", 2), ("second", 1)):
+        paint_batch(cluster, all_pairs(dataset, contents=1, styles=styles), name, num_steps=1)
+    first = read_batch(cluster.storage, "first")
+    assert first
+    lay_out(cluster.storage, cluster.settings, first, out)
+    cluster.storage.put(keys.batch("third"), b"{")  # of another version
+    before = (out / "medley.mp4").read_bytes()
+    assert main(["video", str(out), "--seconds-per-style", "0.5", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["batch"] == "first"
+    assert (out / "medley.mp4").read_bytes() == cluster.storage.get(keys.video("first")) != before
+    (out / "contact_sheet.jpg").unlink()
+    assert main(["sheet", str(out)]) == 0
+    assert (out / "contact_sheet.jpg").exists()
+    assert main(["sheet", str(out), "--out", str(tmp_path / "sheets"), "--cells", "1", "--page", "2"]) == 0
+    assert [path.name for path in (tmp_path / "sheets").iterdir()] == ["contact_sheet-2.jpg"]
+    capsys.readouterr()
+    assert main(["video", str(tmp_path / "sheets")]) == 2
+    assert "is a folder, but not that of a `medley run`" in capsys.readouterr().err
+
+
+def test_a_batch_that_gets_a_video_later_shows_it(
+    cluster: Cluster, dataset: Path, say: Callable[..., tuple[int, str]]
+) -> None:
+    paint_batch(cluster, all_pairs(dataset, contents=1, styles=1), num_steps=1)
+    cluster.storage.delete(keys.video("b"))
+    put_gallery(source_of(cluster, read_batch(cluster.storage, "b") or pytest.fail("no batch")))
+    assert "medley.mp4" not in cluster.storage.get(keys.gallery("b")).decode()
+    assert say("video", "b")[0] == 0
+    assert "medley.mp4" in cluster.storage.get(keys.gallery("b")).decode()
+
+
+def test_of_a_walk_there_is_a_video_as_it_was_asked_for_and_no_sheet(
+    cluster: Cluster, say: Callable[..., tuple[int, str]]
+) -> None:
+    render_walk(cluster, WalkOptions(xres=32, frames=50))
+    before = cluster.storage.get(keys.video("w"))
+    assert say("video", "w")[0] == 0
+    assert cluster.storage.get(keys.video("w")) == before
+    assert "'w' is a walk, so --titles bears on nothing" in say("video", "w", "--titles")[1]
+    assert "'w' is a walk, and has no contact sheet" in say("sheet", "w")[1]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         ("video nobody", "There is no batch 'nobody'"),
+        ("video b --out .", "must end in .mp4"),
         ("video b --fps 0", "--fps: .*greater than or equal to 1"),
         ("video b --size 9", "--size: .*greater than or equal to 64"),
         ("video b --pairs none", "--pairs: .*integer"),
@@ -349,7 +420,8 @@ def test_what_is_wrong_is_said_in_a_sentence(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
-    paint_batch(cluster, all_pairs(dataset, contents=1, styles=1), num_steps=1, frame_every=0)
+    sampling = all_pairs(dataset, contents=1, styles=1)
+    submit(cluster, Request("b", sampling, StyleTransferOptions()), "bulk", quiet)
     code, told = say(*words.split())
     assert code == 2
     assert re.search(said, told), told

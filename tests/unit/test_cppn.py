@@ -163,8 +163,8 @@ def test_the_file_is_a_png_of_the_picture(color_space: str, mode: str, size: tup
         assert (picture.mode, picture.size) == (mode, size)
         assert (np.asarray(picture).reshape(size[1], size[0], -1) == rendered(options)).all()
         assert str(picture.info["Software"]).startswith("medley ")
-        assert ArtOptions.from_json(picture.info["medley"]) == options
-        assert json.loads(picture.info["medley"])["z"] == [0.5, -0.25]
+        assert ArtOptions.from_json(picture.info["medley_art"]) == options
+        assert json.loads(picture.info["medley_art"])["z"] == [0.5, -0.25]
     assert told == sorted(set(told))
     assert told[-1] == (size[1], size[1])
     assert list(path.parent.iterdir()) == [path]

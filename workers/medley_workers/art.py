@@ -48,7 +48,7 @@ def paint(
     """Render a picture into a PNG file, which appears under its name when it is whole.
 
     Memory is for a few bands of rows, whatever the picture's size. Its text chunks say how it was made: ``Software``,
-    and under ``medley`` the options as JSON.
+    and under ``medley_art`` the options as JSON.
 
     Args:
         options: what to render
@@ -117,7 +117,7 @@ def _write_head(file: BinaryIO, network: Network, options: ArtOptions) -> None:
     file.write(SIGNATURE)
     colour_type = 2 if network.channels == 3 else 0
     _write_chunk(file, b"IHDR", struct.pack(">IIBBBBB", *network.size, 8, colour_type, 0, 0, 0))
-    for key, value in {"Software": f"medley {version('medley')}", "medley": options.json_bytes().decode()}.items():
+    for key, value in {"Software": f"medley {version('medley')}", "medley_art": options.json_bytes().decode()}.items():
         _write_chunk(file, b"tEXt", f"{key}\0{value}".encode("latin-1"))
     _write_chunk(file, b"IDAT", b"\x78\x9c")  # a window of 32 KB, and the usual level
 

@@ -69,7 +69,7 @@ def each_page(source: Source, pieces: Pieces) -> Iterator[bytes]:
     finished = read_finished(source.storage, source.batch.name)
     finished_at = finished.finished_at if finished else datetime.now(UTC)
     if isinstance(source.batch, WalkBatch):
-        yield gallery_page(_walk_page(source.storage, source.batch, pieces, finished_at))
+        yield gallery_page(_walk_page(source, source.batch, pieces, finished_at))
         return
     paths = [page_path(number) for number in range(1, -(-source.batch.pairs // PAIRS_A_PAGE) + 1)]
     pairs = each_pair(source)
@@ -86,7 +86,9 @@ def each_page(source: Source, pieces: Pieces) -> Iterator[bytes]:
 
 
 def _about(source: Source, pieces: Pieces, entries: Sequence[Entry]) -> dict[str, Any]:
-    """What only the first page has."""
+    """What only the first page has; the video is about as large as the pictures here, as a browser is told before it
+    has looked.
+    """
     batch = source.batch
     sizes = [entry.size for entry in entries if entry.size]
     width, height = (max(sides, default=0) for sides in zip(*sizes, strict=True)) if sizes else (0, 0)
@@ -99,10 +101,11 @@ def _about(source: Source, pieces: Pieces, entries: Sequence[Entry]) -> dict[str
     }
 
 
-def _walk_page(storage: Storage, batch: WalkBatch, pieces: Pieces, finished_at: datetime) -> Page:
+def _walk_page(source: Source, batch: WalkBatch, pieces: Pieces, finished_at: datetime) -> Page:
+    lost = {"missing": f"{source.failed} of {batch.jobs} stretches, which failed"} if source.failed else {}
     return Page(
         batch=batch.name, finished_at=finished_at, video=pieces.video, video_size=batch.options.size,
-        options=chosen_options(batch.options), filmstrip=list(_filmstrip(storage, batch, pieces.place)),
+        options=chosen_options(batch.options) | lost, filmstrip=list(_filmstrip(source.storage, batch, pieces.place)),
     )  # fmt: skip
 
 
@@ -172,7 +175,6 @@ def _facts(result: Result) -> dict[str, str]:
         "Content loss": spoken_loss(result.content_loss),
         "Weights": result.weights.name,
         "Device": result.device,
-        "Worker": result.worker,
         "Spared": result.economy,
         "Gone on at": ", ".join(f"step {step}" for step in result.resumed_at),
     }

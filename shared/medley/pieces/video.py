@@ -59,7 +59,7 @@ def make_medley(source: Source, path: Path, options: MedleyOptions, told: Told =
     pairs = _by_content(_finished(source, options.pairs))
     if not pairs:
         raise UsageError(f"Batch {source.batch.name!r} has no finished picture to make a video of.")
-    if is_chained(source.batch) and options.transition == "crossfade":
+    if is_chained(source.batch):
         options = options.model_copy(update={"transition": "cut"})  # each scene begins where the one before it ends
     size = video_size([result.size for _, result in pairs], options)
     scenes = (_scene(source, job, result) for job, result in pairs)
