@@ -24,7 +24,7 @@ from medley.records import BatchName, JobId, Record
 from medley.results import PICTURE_FILE, StoredFile
 from medley.settings import Settings
 from medley.storage import Storage
-from medley.storage.folder import whole_file
+from medley.storage.folder import os_errors, whole_file
 from medley.walks import Walk
 
 FETCHES_AT_ONCE = 8
@@ -81,11 +81,13 @@ def lay_out(storage: Storage, settings: Settings, batch: AnyBatch, folder: Path)
     there, too.
 
     Raises:
-        ServiceUnreachable, ServiceRefused: what was fetched stays; doing it again goes on.
+        ServiceUnreachable, ServiceRefused: storage, or the folder's disk, does not serve us; what was fetched stays,
+            and doing it again goes on.
     """
     folder.mkdir(parents=True, exist_ok=True)
     placed = 0
     with (
+        os_errors(shown(str(folder))),
         opened(storage, settings, batch) as source,
         JobTable() as named,
         ThreadPoolExecutor(FETCHES_AT_ONCE) as threads,

@@ -24,6 +24,7 @@ from medley.videos import MedleyOptions
 from medley.walks import WalkBatch
 from medley_producer.fields import record_from
 from medley_producer.layout import laid_out, lay_out
+from medley_producer.local import interruptible
 from medley_producer.outputs import output_file
 from medley_producer.reaching import PATIENCE_S
 from medley_producer.requesting import batch_name
@@ -40,6 +41,7 @@ class Found(NamedTuple):
 
 def video(args: Namespace) -> int:
     """Make a batch's video again."""
+    interruptible()
     options, out = record_from(MedleyOptions, args), output_file(args.out, ".mp4") if args.out else None
     with telling(Console(stderr=True)) as told, _found(args) as found:
         _require_medley(found, [name for name in MedleyOptions.model_fields if getattr(args, name) is not None])
@@ -52,6 +54,7 @@ def video(args: Namespace) -> int:
 
 def sheet(args: Namespace) -> int:
     """Make a batch's contact sheet again, or all pages."""
+    interruptible()
     if args.page is not None and not args.out:
         raise UsageError("--page is one of the pages that --out DIR gets; name a folder.")
     sheets.require_possible(args.columns, args.cells)

@@ -41,6 +41,7 @@ from medley_producer.telling import count, tell, tell_end, telling, told_if_inte
 
 def art(args: Namespace, settings: Settings) -> int:
     """Make one picture with a random network."""
+    interruptible()
     file = output_file(args.file, ".png")
     if args.seed is None:
         args.seed = random.SystemRandom().randrange(2**32)

@@ -24,7 +24,7 @@ from medley.costs import HISTORY, histories
 from medley.errors import ImageError, OutOfMemory, PaintingStopped, UsageError
 from medley.jobs import Batch, HowMade, Picture, StyleTransfer, StyleTransferOptions
 from medley.media import previews
-from medley.media.images import encode_png, open_picture, shown
+from medley.media.images import any_side, encode_png, open_picture, shown
 from medley.records import JobId
 from medley.results import PICTURE_FILE, Result, Seconds
 from medley.settings import Settings
@@ -229,8 +229,7 @@ def _picture_of(job: JobId, studio: Studio) -> Image.Image:
     data = studio.storage.get(stored.key, stored.bytes)
     if hashlib.sha256(data).hexdigest() != stored.sha256:
         raise ImageError(f"{stored.key}, with which this one begins, changed since it was painted; remove its job.")
-    # One of medley's own may be smaller than what is taken for a photo.
-    return open_picture(data, studio.settings.model_copy(update={"image_side": 1}), stored.key)
+    return open_picture(data, any_side(studio.settings), stored.key)
 
 
 def fetch(picture: Picture, studio: Studio) -> Image.Image:

@@ -69,6 +69,11 @@ def open_picture(data: bytes, settings: Settings, name: str) -> Image.Image:
         return to_srgb(picture, turn)
 
 
+def any_side(settings: Settings) -> Settings:
+    """Settings by which a picture may be narrow: ``image_side`` is of the network's inputs, not of what comes out."""
+    return settings.model_copy(update={"image_side": 1})
+
+
 def encode_png(array: "NDArray[np.uint8]", text: Mapping[str, str]) -> bytes:
     """A PNG of pixels (H, W, 3), with ``text`` as its text chunks; lossless."""
     chunks = PngImagePlugin.PngInfo()

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from medley.ahead import in_order
 from medley.errors import ImageError, ObjectMissing, UsageError
-from medley.media.images import open_picture
+from medley.media.images import any_side, open_picture
 from medley.media.pace import Mix, chosen, mixes, places
 from medley.media.sheet import INK, PAPER, wrapped
 from medley.media.video import LEAST_PX, VideoWriter, fitted, open_video, playable_size
@@ -151,7 +151,7 @@ class _Studio:
         self, video: VideoWriter, options: VideoOptions, settings: Settings, advance: Callable[[], None]
     ) -> None:
         self._video, self._options, self._advance = video, options, advance
-        self._settings = settings.model_copy(update={"image_side": 1})  # that limit is the network's
+        self._settings = any_side(settings)
         self._timing = scene_timing(options)
         self._threads = ExitStack()
         self.shown = 0

@@ -8,7 +8,7 @@ from PIL import Image
 from medley import keys
 from medley.errors import ImageError, ObjectMissing, UsageError
 from medley.media import previews
-from medley.media.images import open_picture
+from medley.media.images import any_side, open_picture
 from medley.media.previews import reduced
 from medley.media.sheet import MOST_CELLS, Cell, contact_sheet
 from medley.pieces import PAGE_CELLS
@@ -86,7 +86,7 @@ class _Shower:
         """A small picture; None if it cannot be read, which may be why its job failed."""
         file = self._files.get(f"{what}.jpg")
         key = file.key if file else otherwise
-        settings = self._source.settings.model_copy(update={"image_side": 1})  # a result may be small
+        settings = any_side(self._source.settings)
         try:
             return (
                 reduced(open_picture(self._source.storage.get(key, settings.image_bytes), settings, key))

@@ -1,6 +1,7 @@
 """The video of a batch: the medley of its finished pictures, or its walk."""
 
 import hashlib
+import logging
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,7 @@ from medley.batches import read_manifest, read_result
 from medley.chains import is_chained
 from medley.errors import ImageError, ObjectMissing, UsageError
 from medley.jobs import StyleTransfer
-from medley.media.images import open_picture
+from medley.media.images import any_side, open_picture
 from medley.media.scenes import Load, Scene, Summary, video_size, write_medley
 from medley.media.video import open_video
 from medley.pieces.source import Pair, Source, each_job, each_pair, evenly, styles_of
@@ -25,13 +26,21 @@ from medley.telling import Told, quiet
 from medley.videos import MedleyOptions, frame_count
 from medley.walks import WalkBatch
 
+log = logging.getLogger(__name__)
+
 FETCHED_AHEAD = 6
 """Frames of a walk that are fetched and decoded before they are needed; one of 4096 x 4096 px takes 50 MB."""
 
 
 def put_medley(source: Source) -> None:
     """Store the medley as it is by default; raises as :func:`make_medley` does, and what storage raises."""
-    _put(source, lambda path: make_medley(source, path, MedleyOptions(), source.told))
+
+    def make(path: Path) -> None:
+        summary = make_medley(source, path, MedleyOptions(), source.told)
+        for said in (*summary.left_out, *summary.notes):
+            log.warning("The video of batch %s: %s", source.batch.name, said)
+
+    _put(source, make)
 
 
 def put_walk(source: Source) -> None:
@@ -165,7 +174,7 @@ def _walk_files(source: Source) -> Iterator[StoredFile]:
 
 def _ahead(source: Source, files: Iterable[StoredFile]) -> Iterator[Image.Image]:
     """Frames in order, fetched and decoded by threads before they are needed."""
-    settings = source.settings.model_copy(update={"image_side": 1})  # that limit is the network's
+    settings = any_side(source.settings)
 
     def frame(file: StoredFile) -> Image.Image:
         return open_picture(_read(source, file), settings, file.key)
