@@ -13,7 +13,7 @@ from medley import keys
 from medley.batches import each_outcome, read_batch, read_finished
 from medley.cluster import Cluster
 from medley.enqueuing import recount, take_back_end
-from medley.errors import BatchBusy, MedleyError, PaintingStopped, ServiceUnreachable
+from medley.errors import BatchBusy, MedleyError, PaintingStopped, RedisRefused, ServiceUnreachable
 from medley.jobs import AnyBatch
 from medley.notifying import notify
 from medley.ondisk import JobTable
@@ -184,7 +184,7 @@ def _is_made(source: Source, key: str, put: Callable[[Source], None]) -> bool:
     """Make a piece; one that cannot be made does not keep a batch from ending."""
     try:
         put(source)
-    except (ServiceUnreachable, PaintingStopped, BatchBusy):
+    except (ServiceUnreachable, RedisRefused, PaintingStopped, BatchBusy):
         raise
     except MedleyError as error:  # a full disk may yet take what says so
         log.warning("Batch %s ends without %s: %s", source.batch.name, key.rpartition("/")[2], error)

@@ -164,6 +164,7 @@ def test_frame_at_the_last_step_alone_is_no_way() -> None:
 
 
 @settings(max_examples=25)
+@settings(derandomize=True, deadline=None)
 @given(st.lists(st.text(alphabet="a0/é", max_size=6), min_size=1, max_size=5))
 def test_frames_that_share_little_keep_their_urls(names: list[str]) -> None:
     entry = replace(painted(), frames=list(enumerate(names)))
@@ -270,6 +271,7 @@ LOSSES = st.dictionaries(st.integers(0, 10_000), st.floats(0, 1e30), min_size=2,
 )
 
 
+@settings(derandomize=True, deadline=None)
 @given(LOSSES)
 def test_curve_rises_with_the_loss_and_goes_right_with_the_step(losses: Sequence[tuple[int, float]]) -> None:
     curve = loss_curve(losses)

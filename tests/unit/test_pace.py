@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydantic import ValidationError
@@ -13,6 +13,7 @@ from medley.media.pace import Mix, chosen, mixes, places
 from medley.videos import VideoOptions, frame_count, scene_timing
 
 
+@settings(derandomize=True, deadline=None)
 @given(
     fps=st.integers(1, 120),
     seconds=st.floats(0.001, 60),
@@ -43,6 +44,7 @@ def test_options_that_make_no_video_are_refused(wrong: dict[str, float]) -> None
         VideoOptions.model_validate(wrong)
 
 
+@settings(derandomize=True, deadline=None)
 @given(count=st.integers(1, 5000), most=st.integers(2, 120))
 def test_chosen_pictures_are_denser_at_the_beginning(count: int, most: int) -> None:
     numbers = chosen(count, most)

@@ -25,6 +25,7 @@ from medley.errors import ImageError, OutOfMemory, PaintingStopped, UsageError
 from medley.jobs import Batch, HowMade, Picture, StyleTransfer, StyleTransferOptions
 from medley.media import previews
 from medley.media.images import any_side, encode_png, open_picture, shown
+from medley.media.sheet import MOST_STYLES
 from medley.records import JobId
 from medley.results import PICTURE_FILE, Result, Seconds
 from medley.settings import Settings
@@ -200,7 +201,8 @@ def _inputs(job: StyleTransfer, options: StyleTransferOptions, studio: Studio) -
     # One style after another, as each may be many times larger than what is looked at.
     for number, picture in enumerate(job.styles):
         style = fetch(picture, studio)
-        small[previews.style(number)] = previews.small(style)
+        if number < MOST_STYLES:
+            small[previews.style(number)] = previews.small(style)
         looked_at.append(to_tensor(style, style_size(*style.size, size, options)).to(device))
     return Inputs(to_tensor(content, size).to(device), looked_at, small)
 

@@ -31,6 +31,8 @@ def put_failures(source: Source) -> None:
 
 def _lines(source: Source) -> Iterator[dict[str, Any]]:
     yield from ({"skipped": skipped.name, "reason": skipped.reason} for skipped in source.batch.skipped)
+    if not source.failed:
+        return
     lines = read_manifest(source.storage, source.batch)
     try:
         with ThreadPoolExecutor(READS_AT_ONCE) as threads:
