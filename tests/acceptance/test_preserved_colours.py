@@ -14,7 +14,8 @@ from PIL import Image
 from medley.jobs import StyleTransferOptions
 from medley.results import Result
 from medley_producer.samples import paint_samples
-from medley_workers.painting import paint_job, set_up
+from medley_workers.painting import paint_job
+from medley_workers.scene import set_up
 from medley_workers.tensors import to_tensor
 from studio import make_batch, make_job, open_studio
 

@@ -20,7 +20,8 @@ from medley.jobs import DEFAULT_WEIGHTS, ENGINE, HowMade, Picture, StyleTransfer
 from medley.results import Result
 from medley.settings import Settings
 from medley_workers.gpus import take_gpu
-from medley_workers.painting import Studio, paint_job
+from medley_workers.painting import paint_job
+from medley_workers.scene import Studio
 from medley_workers.tensors import to_picture, to_tensor
 from medley_workers.transfer import Step
 from outcomes import PREVIEWS

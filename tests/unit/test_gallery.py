@@ -163,8 +163,7 @@ def test_frame_at_the_last_step_alone_is_no_way() -> None:
     assert Elements(gallery_page(replace(PAGE, entries=entries))).data()[1:] == [{}, {}]
 
 
-@settings(max_examples=25)
-@settings(derandomize=True, deadline=None)
+@settings(max_examples=25, derandomize=True, deadline=None)
 @given(st.lists(st.text(alphabet="a0/é", max_size=6), min_size=1, max_size=5))
 def test_frames_that_share_little_keep_their_urls(names: list[str]) -> None:
     entry = replace(painted(), frames=list(enumerate(names)))

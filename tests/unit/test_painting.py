@@ -13,7 +13,7 @@ from medley.settings import Settings
 from medley.storage import open_storage
 from medley_workers import devices
 from medley_workers.codebook import load_weights
-from medley_workers.painting import Studio, set_up
+from medley_workers.scene import Studio, set_up
 from medley_workers.vgg import Network
 from medley_workers.weights import find_weights
 

@@ -28,7 +28,7 @@ from medley_workers.watching import Watch
 if TYPE_CHECKING:
     import torch
 
-    from medley_workers.painting import Studio
+    from medley_workers.scene import Studio
     from medley_workers.walking import Gear
 
 log = logging.getLogger(__name__)
@@ -124,7 +124,7 @@ class PaintingProcess:
             return self._studio, 0.0
         self._studio = None  # two networks would need twice the memory
         from medley_workers.codebook import load_weights
-        from medley_workers.painting import Studio
+        from medley_workers.scene import Studio
         from medley_workers.vgg import Network
         from medley_workers.weights import fetch_weights
 
