@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -211,10 +211,15 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
+class _Quiet(ThreadingHTTPServer):
+    def handle_error(self, *_: object) -> None:
+        """A client may hang up; what it misses for that is its own to tell."""
+
+
 @contextmanager
-def answering(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+def answering(handler: Callable[..., BaseHTTPRequestHandler]) -> Iterator[str]:
     """A server that answers as a test wants; yields its URL."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    with _Quiet(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:

@@ -3,16 +3,17 @@
 import functools
 import os
 import shutil
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Response, sync_playwright
+
+from servers import answering
 
 LOADED = """async () => {
     for (const image of document.images) {
@@ -79,17 +80,9 @@ def visiting(browser: Browser, url: str, width: int = 1280, height: int = 900, *
         context.close()
 
 
-@contextmanager
-def served(folder: Path) -> Iterator[str]:
+def served(folder: Path) -> AbstractContextManager[str]:
     """A plain web server over a folder, on a free port; yields its URL."""
-    with _Server(("127.0.0.1", 0), functools.partial(_Handler, directory=str(folder))) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
+    return answering(functools.partial(_Handler, directory=str(folder)))
 
 
 def file_url(path: Path) -> str:
@@ -134,11 +127,6 @@ def _listen(visit: Visit) -> None:
     page.on("request", lambda request: visit.requests.append(request.url))
     page.on("requestfailed", failed)
     page.on("response", answered)
-
-
-class _Server(ThreadingHTTPServer):
-    def handle_error(self, *_: object) -> None:
-        """A browser may hang up; what a page misses for it shows in the page."""
 
 
 class _Handler(SimpleHTTPRequestHandler):
