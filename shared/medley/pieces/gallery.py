@@ -91,9 +91,9 @@ def _about(source: Source, pieces: Pieces, entries: Sequence[Entry]) -> dict[str
     """
     batch = source.batch
     sizes = [entry.size for entry in entries if entry.size]
-    width, height = (max(sides, default=0) for sides in zip(*sizes, strict=True)) if sizes else (0, 0)
+    widest, highest = (max(sides) for sides in zip(*sizes or [(0, 0)], strict=True))
     return {
-        "video_size": (width, height) if sizes else None,  # as medley.media.scenes has it
+        "video_size": (widest, highest) if sizes else None,
         "video": pieces.video,
         "sheet": pieces.sheet,
         "options": chosen_options(batch.options),
