@@ -12,7 +12,7 @@ FLOATS := vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5
 
 install: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt workers/medley_workers/winograd.c
 	@echo "Installing into $(VENV): PyTorch and the rest, 6 GB, one to two minutes."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[worker,compress,dashboard,heic,dev]'
@@ -40,6 +40,8 @@ bench: install float-weights
 	$(BIN)/python tests/benchmarks/bench_flood.py
 	$(BIN)/python tests/benchmarks/bench_video.py
 	$(BIN)/python tests/benchmarks/bench_walk.py
+	$(BIN)/python tests/benchmarks/bench_engine.py
+	$(BIN)/python tests/benchmarks/bench_farm.py
 
 check: install
 	$(BIN)/ruff check .
@@ -77,4 +79,4 @@ $(CACHE)/$(FLOATS): | $(STAMP)
 clean:
 	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
-	rm -rf medley.egg-info */medley.egg-info
+	rm -rf medley.egg-info */medley.egg-info workers/medley_workers/_winograd.*

@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 import json
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from medley.media.images import shown
 from medley.settings import Settings
 from medley_producer.doctor.findings import Finding
 from medley_producer.weights import vgg_of
+
+_INSTRUCTIONS = {"avx2": "AVX2", "avx512": "AVX-512"}
 
 INSTALL = "pip install 'medley[worker]'"
 
@@ -31,9 +34,17 @@ try:
         told["gpus"].append(torch.cuda.get_device_name(index))
 except Exception as error:
     told["why"] = str(error)
+try:
+    from medley_workers import winograd
+    told["no_kernel"] = winograd.unavailable()
+    told["kernel"] = None if told["no_kernel"] else winograd.instructions()
+    told["bf16"] = winograd.has_bf16()
+except Exception as error:
+    told["no_kernel"] = f"It cannot be imported ({error})."
 print(json.dumps(told))
 """
-"""Adds two numbers on each GPU: a torch without kernels for it imports well, and sees it."""
+"""Adds two numbers on each GPU: a torch without kernels for it imports well, and sees it. Then it looks for the kernel
+for CPUs, whose instructions only the program itself can tell."""
 
 
 def can_paint() -> bool:
@@ -42,7 +53,7 @@ def can_paint() -> bool:
 
 
 def torch(settings: Settings) -> Iterator[Finding]:
-    """Whether torch imports, and computes on the GPUs that a worker would use."""
+    """Whether torch imports, and computes on the GPUs that a worker would use; and if on none, what with instead."""
     if not can_paint():
         yield Finding("torch", "yellow", "not installed: this machine can submit, but not paint", INSTALL)
         return
@@ -57,6 +68,8 @@ def torch(settings: Settings) -> Iterator[Finding]:
         yield Finding("torch", "red", found, f"{INSTALL} --force-reinstall")
     else:
         yield _torch_finding(expected, told, settings)
+        if not expected:
+            yield _kernel_finding(told)
 
 
 def _try_torch() -> dict[str, Any]:
@@ -75,6 +88,18 @@ def _torch_finding(expected: list[str], told: dict[str, Any], settings: Settings
         remedy = "Install the torch that fits the driver and the GPU, or a newer driver."
         return Finding("torch", "red" if settings.device == "cuda" else "yellow", found, remedy)
     return Finding("torch", "green", f"{version('torch')}, computes on {', '.join(gpus) if expected else 'the CPU'}")
+
+
+def _kernel_finding(told: dict[str, Any]) -> Finding:
+    """Whether CPUs have medley's own convolutions; without them a painting takes longer."""
+    why_not = told["no_kernel"]
+    if why_not is None:
+        bf16 = ", which also multiplies bfloat16" if told["bf16"] else ""
+        return Finding("kernel", "green", f"convolutions of our own, with {_INSTRUCTIONS[told['kernel']]}{bf16}")
+    found = f"torch's convolutions, slower than our own: {why_not.removesuffix('.')}"
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return Finding("kernel", "green", found)
+    return Finding("kernel", "yellow", found, f"Install gcc, then: {INSTALL} --force-reinstall --no-deps")
 
 
 def gpus(settings: Settings) -> Iterator[Finding]:
