@@ -26,6 +26,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith(("MEDLEY_", "CELERY_", "AWS_")):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("MEDLEY_BUNDLE", "1")  # tests count messages by jobs, but for those of bundles
     monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")

@@ -254,8 +254,18 @@ def _other_arguments(message: Json) -> list[bytes]:
         *([[name, jobs], kwargs, embed] for name in names),
         *([[batch, other], kwargs, embed] for other in none),
         *([[batch, [jobs[0], other]], kwargs, embed] for other in others),
+        *([[batch, bundle], kwargs, embed] for bundle in _no_bundles(jobs[0])),
     ]  # fmt: skip
     return [with_body(message, body) for body in bodies]
+
+
+def _no_bundles(job: Json) -> list[list[Json]]:
+    """Jobs that are well, each, and may not share a message."""
+    walk: Json = {"kind": "walk", "id": "0" * 32, "first": 0, "count": 8}
+    long = [job | {"id": f"{n:032x}", "content": job["content"] | {"name": "x" * 2_500}} for n in range(3)]
+    begun = job | {"id": "1" * 32, "init": job["id"]}
+    many = [job | {"id": f"{n:032x}", "content": job["content"] | {"name": "x"}} for n in range(17)]
+    return [[job, job], [job, walk], [walk, walk | {"id": "1" * 32}], [job, begun], long, many, many * 20]
 
 
 _JOB_VALUES: list[tuple[tuple[str, ...], list[Any]]] = [

@@ -7,7 +7,7 @@ from medley.cluster import Cluster
 from medley.jobs import AnyBatch, Batch, StyleTransfer
 from medley.kinds import Job
 from medley.results import Result, Seconds
-from medley_workers.delivery import Desk
+from medley_workers.desk import Desk
 
 
 def result_of(job: StyleTransfer, batch: Batch) -> Result:

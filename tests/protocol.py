@@ -6,10 +6,10 @@ must hold at every moment is looked at as it happens, see :class:`Farm`; :meth:`
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from itertools import cycle
+from itertools import chain, cycle
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal, cast
@@ -27,6 +27,7 @@ from medley.errors import (
     NumbersError,
     OutOfMemory,
     PaintingStopped,
+    RedisUnreachable,
     ServiceRefused,
     ServiceUnreachable,
     UsageError,
@@ -34,10 +35,10 @@ from medley.errors import (
 from medley.jobs import AnyBatch, Batch, QueueKind, StyleTransfer
 from medley.kinds import Job
 from medley.paintings import Progress
-from medley.queue import PAINT, QUEUES, make_celery
+from medley.queue import QUEUES, Sent, make_celery, publish_again
 from medley.reconciling import reconcile_all
 from medley.records import BatchName, JobId
-from medley.results import Result, Seconds
+from medley.results import AnyResult, Result, Seconds
 from medley.roster import Painter
 from medley.settings import Settings
 from medley.storage import Storage
@@ -45,7 +46,8 @@ from medley.storage.folder import FolderStorage
 from medley.telling import quiet
 from medley_producer.submit import Request, submit
 from medley_workers.attempt import Attempt
-from medley_workers.delivery import CONTROL_READ_EVERY_S, Desk, deliver
+from medley_workers.bundling import deliver_message
+from medley_workers.desk import CONTROL_READ_EVERY_S, Desk
 from medley_workers.pulse import Pulse
 from medley_workers.transfer import Step
 from medley_workers.watching import Watch
@@ -68,6 +70,9 @@ REFUSED = (UsageError, BatchBusy, ServiceUnreachable, ServiceRefused)
 LOOK_S = 30.0
 """No more time passes at once, as a painter that is well reports within any 35 s (a lease less a renewal)."""
 
+BUNDLE = 3
+"""Jobs that share a message."""
+
 ROUNDS = 30
 """Of looking after everything, a lease each, within which nothing must be left to do."""
 
@@ -80,7 +85,11 @@ class _NoPulse:
 
 
 class Delivery:
-    """A message in a worker's hands. ``retries``, and ``lapses`` of its job, are those of when it was taken."""
+    """A message in a worker's hands. ``retries``, and ``lapses`` of its jobs, are those of when it was taken.
+
+    Its ``fate`` is that of the one job in the midst of the others, which are painted well. ``again`` are the jobs that
+    it was sent anew for.
+    """
 
     def __init__(
         self, worker: str, message: Any, fate: Fate, taken_at: float, retries: Counter[tuple[BatchName, JobId]]
@@ -88,12 +97,20 @@ class Delivery:
         self.worker, self.message, self.fate, self.taken_at, self.retries = worker, message, fate, taken_at, retries
         name, *jobs = message.payload[0]
         self.batch: BatchName = name
-        self.job = StyleTransfer.model_validate(jobs[0][0]) if message.headers["task"] == PAINT else None
-        self.lapses = 0
-        self.paints = False
+        self.jobs = [StyleTransfer.model_validate(job) for job in chain(*jobs)]
+        self.lapses: dict[JobId, int] = {}
+        self.paints: set[JobId] = set()
+        self.again: set[JobId] = set()
+        kind = next(kind for kind, queue in QUEUES.items() if queue == message.delivery_info["routing_key"])
+        self.sent = Sent(kind, message.headers["at"], bool(message.delivery_info.get("redelivered")))
 
     def __str__(self) -> str:
-        return f"{self.worker} {f'paints {self.job.id[:4]} of' if self.job else 'ends'} {self.batch}"
+        jobs = ", ".join(job.id[:4] for job in self.jobs)
+        return f"{self.worker} {f'paints {jobs} of' if self.jobs else 'ends'} {self.batch}"
+
+    def fate_of(self, job: JobId) -> Fate:
+        """What comes of a job's painting."""
+        return self.fate if job == self.jobs[len(self.jobs) // 2].id else "well"
 
 
 class Farm:
@@ -112,7 +129,7 @@ class Farm:
     def __init__(
         self, redis_url: str, folder: Path, requests: dict[BatchName, tuple[Request, QueueKind]], clock: Clock
     ) -> None:
-        self.settings = Settings(redis_url=redis_url, storage_url=folder.as_uri())
+        self.settings = Settings(redis_url=redis_url, storage_url=folder.as_uri(), bundle=BUNDLE)
         self.storage: Storage = FolderStorage(folder)
         self.ledger = SteppingLedger(self.settings)
         self.ledger.redis.flushall()
@@ -125,6 +142,7 @@ class Farm:
         self._requests, self._clock = requests, clock
         self._channel = self.cluster.app.connection_for_read().channel()
         self._desks = {worker: Desk(self.cluster, worker, self._paint) for worker in WORKERS}
+        self._desks[WORKERS[-1]].paint_together = self._paint_together
         self._jobs: dict[BatchName, set[JobId]] = {}
         self._lapses: Counter[JobId] = Counter()
         self._losses = 0
@@ -177,8 +195,7 @@ class Farm:
         if message is None:
             return None
         delivery = Delivery(worker, message, fate, self._clock.now, self._retries.copy())
-        if delivery.job:
-            delivery.lapses = self._lapse(delivery.job.id)
+        delivery.lapses = {job.id: self._lapse(job.id) for job in delivery.jobs}
         process = Process(str(delivery), lambda: self._deal_with(delivery))
         self.deliveries[process] = delivery
         return process
@@ -276,18 +293,19 @@ class Farm:
             assert hashlib.sha256(self.storage.get(file.key)).hexdigest() == file.sha256
 
     def _check_acknowledged(self, delivery: Delivery) -> None:
-        job, name = delivery.job, delivery.batch
-        if job is None or job.id in list_outcomes(self.storage, name).all or not self._batch(name):
-            return
-        was_retried = self._retries[name, job.id] > delivery.retries[name, job.id]
+        name = delivery.batch
+        ended = list_outcomes(self.storage, name).all | delivery.again
         was_stopped = self._stopped_until.get(name, 0.0) > delivery.taken_at - CONTROL_READ_EVERY_S["running"]
-        assert was_retried or was_stopped, f"{delivery} is acknowledged without an outcome"
+        for job in delivery.jobs:
+            was_retried = self._retries[name, job.id] > delivery.retries[name, job.id]
+            is_well = job.id in ended or not self._batch(name) or was_retried or was_stopped
+            assert is_well, f"{delivery} is acknowledged, and {job.id[:4]} has no outcome"
 
     def _check_painted_once(self, delivery: Delivery, job: JobId) -> None:
         now = self._lapse(job)
         for process, other in self.deliveries.items():
-            if other is not delivery and not process.ended and other.paints and other.job and other.job.id == job:
-                assert now > other.lapses, f"{delivery} while {other}"
+            if other is not delivery and not process.ended and job in other.paints:
+                assert now > other.lapses[job], f"{delivery} while {other}"
         if self.storage.exists(keys.result(job)):
             assert now > self._committed[job], f"{delivery} though it is painted"
 
@@ -295,7 +313,7 @@ class Farm:
         """See that every job has ended; or else has been tried again since it had: then the end must be taken back."""
         self._finished_at[batch.name] = self._clock.now
         lacking = self._jobs_of(batch) - list_outcomes(self.storage, batch.name).all
-        finisher = self.deliveries[cast(Process, here())]
+        finisher = self._here()
         for job in lacking:
             before = finisher.retries[batch.name, job]
             assert self._retries[batch.name, job] > before, f"{finisher}, but {job[:4]} has no outcome"
@@ -320,8 +338,9 @@ class Farm:
                 began = self.commands.get(process, self._clock.now) if process else self._clock.now
                 if self._finished_at.get(name, 0.0) > began:
                     self._overtaken.add(name)
-        if method == "put_new" and process in self.deliveries and (job := self.deliveries[process].job):
-            self._committed.setdefault(job.id, self.deliveries[process].lapses)
+        if method == "put_new" and process in self.deliveries and (lapses := self.deliveries[process].lapses):
+            job = key.split("/")[1]
+            self._committed.setdefault(job, lapses[job])
 
     # Who does what
 
@@ -345,8 +364,8 @@ class Farm:
         self._desks[delivery.worker].followers = Followers()  # each delivery has a thread of its own here
         with suppress(ServiceUnreachable):
             try:
-                if delivery.job:
-                    deliver(self._desks[delivery.worker], delivery.batch, delivery.job)
+                if delivery.jobs:
+                    deliver_message(self._desks[delivery.worker], delivery.batch, delivery.jobs, delivery.sent)
                 else:
                     finish_batch(self.cluster, delivery.batch, lambda: None)
             except GIVEN_BACK as error:
@@ -361,18 +380,18 @@ class Farm:
         """Paint as the delivery's fate has it, see medley_workers/painting.py; the pictures are of no matter here."""
         assert isinstance(job, StyleTransfer)
         assert isinstance(batch, Batch)
-        delivery = self.deliveries[cast(Process, here())]
+        delivery = self._here()
         assert job.init is None or self.storage.exists(keys.result(job.init)), f"{delivery} before what it begins with"
         self.paintings[job.id] += 1
         self._check_painted_once(delivery, job.id)
-        delivery.paints = True
+        delivery.paints.add(job.id)
         watch = Watch(self.cluster, cast(Pulse, _NoPulse()), delivery.worker, batch, job)
         attempt = Attempt(self.cluster.storage, job.id)
         with attempt.or_nothing():
             self._look(watch, 0)
             attempt.store_frame(0, attempt.token.encode())
             self._look(watch, 1)
-            match delivery.fate:
+            match delivery.fate_of(job.id):
                 case "image":
                     raise ImageError("It is truncated.")
                 case "numbers":
@@ -391,6 +410,24 @@ class Farm:
         )  # fmt: skip
         return attempt.commit(result)
 
+    def _paint_together(self, jobs: Sequence[Job], batch: AnyBatch) -> Iterator[tuple[JobId, AnyResult | Exception]]:
+        """Paint all, if nothing ends that; what one of them fails of, only that one does."""
+        for job in jobs:
+            try:
+                yield job.id, self._paint(job, batch)
+            except Exception as error:
+                yield job.id, error
+
+    def _here(self) -> Delivery:
+        return self.deliveries[cast(Process, here())]
+
+    def send_again(self, *args: Any, **options: Any) -> None:
+        """Have jobs go out anew."""
+        *_, jobs = args
+        away = RedisUnreachable("Redis is away.")
+        step("send again", lambda: publish_again(*args, **options), away)
+        self._here().again |= {job.id for job in jobs}
+
     def _look(self, watch: Watch, index: int) -> None:
         watch._read_at = float("-inf")  # it is a while ago
         watch.look(cast(Step, SimpleNamespace(index=index)), 1.0)
@@ -402,13 +439,14 @@ class Farm:
             if process.ended:
                 continue
             self.ledger.renew_lease(delivery.message.delivery_tag)
-            if delivery.paints and delivery.job:
+            for job in sorted(delivery.paints):
                 progress = Progress(step=0, steps=1, worker=delivery.worker, at=self._clock.time())
-                self.ledger.report(delivery.batch, delivery.job.id, progress)
+                self.ledger.report(delivery.batch, job, progress)
 
     def _greet(self) -> None:
         for worker in WORKERS:
-            self.ledger.greet(Painter(name=worker, device="cpu", model_loads=1, jobs=0))
+            served = tuple(QUEUES.values())
+            self.ledger.greet(Painter(name=worker, queues=served, device="cpu", model_loads=1, jobs=0))
 
     # The end
 

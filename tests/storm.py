@@ -47,7 +47,7 @@ class Weather:
 
     ``kills`` are SIGKILLs of painters, of their parents, or of both; Redis is killed once for each of
     ``redis_deaths``; storage is away ``outages`` times for ``outage_s``, and fails the share ``failing`` of all
-    requests throughout.
+    requests throughout. Messages carry up to ``bundle`` jobs.
     """
 
     seed: int
@@ -58,6 +58,7 @@ class Weather:
     outages: int = 3
     outage_s: float = 10.0
     failing: float = 0.2
+    bundle: int = 4
 
 
 class Event(NamedTuple):
@@ -230,7 +231,13 @@ def storm(folder: Path, server: S3Server, storage_url: str, weather: Weather, wi
         mortal_redis() as redis_server,
         faulty(server.endpoint_url, weather.failing, weather.seed) as proxy,
         open_farm(
-            folder, redis_server.url, storage_url, s3_endpoint_url=server.endpoint_url, processes=1, reconcile_s=3.0
+            folder,
+            redis_server.url,
+            storage_url,
+            s3_endpoint_url=server.endpoint_url,
+            processes=1,
+            reconcile_s=3.0,
+            bundle=weather.bundle,
         ) as farm,
     ):
         steps = random.Random(weather.seed).randint(3, 8)

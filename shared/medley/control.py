@@ -120,6 +120,8 @@ def retry(cluster: Cluster, batch: AnyBatch, kinds: Collection[str] = ()) -> int
                 # In this order: whoever looks in between finds a batch that is open and lacks something.
                 storage.put(keys.open_batch(batch.name), b"")
                 storage.delete(keys.finished(batch.name))
+                # Again, as one who ends it removes that, if we were too slow to go on holding the batch.
+                storage.put(keys.open_batch(batch.name), b"")
             # The ledger first: a job that it takes for failed, but that has no outcome, would be found by nobody.
             ledger.forget_job(batch.name, job)
             storage.delete(keys.outcome(batch.name, job, "failed"))

@@ -4,6 +4,7 @@ from itertools import islice
 
 from medley import keys
 from medley.batches import each_outcome, read_manifest
+from medley.bundles import bundle_of
 from medley.chains import ready
 from medley.cluster import Cluster
 from medley.errors import BatchBusy, UsageError
@@ -68,7 +69,7 @@ def enqueue_missing(
 
 def _enqueue(cluster: Cluster, batch: AnyBatch, queue: QueueKind, waits_s: float, told: Told) -> int:
     """Enqueue those jobs of the manifest of which the ledger knows nothing."""
-    ledger, enqueued = cluster.ledger, 0
+    ledger, enqueued, bundle = cluster.ledger, 0, bundle_of(batch, cluster.settings)
     lines = read_manifest(cluster.storage, batch)
     # The first are read before the batch is held, as the whole manifest is fetched for them.
     chunk = list(islice(lines, PUBLISH_AT_ONCE))
@@ -80,7 +81,7 @@ def _enqueue(cluster: Cluster, batch: AnyBatch, queue: QueueKind, waits_s: float
             jobs = {job.id: job for job in chunk}  # lines may share one
             known = at_work | ledger.which_known(batch.name, list(jobs))
             wanted = list(ready(cluster, batch, [job for job in jobs.values() if job.id not in known], go_on))
-            publish_paint(cluster.app, cluster.settings, queue, batch.name, wanted)
+            publish_paint(cluster.app, cluster.settings, queue, batch.name, wanted, bundle=bundle)
             # Noted after the publish: a note without a message would lose the job for a while, a message without a
             # note repeats it at most.
             ledger.add_enqueued(batch.name, [job.id for job in wanted], queue)

@@ -23,6 +23,7 @@ from pydantic import (
     ValidationError,
 )
 
+from medley.bundles import BODY_BYTES, MOST_JOBS, check_bundle
 from medley.errors import UsageError
 from medley.kinds import Job
 from medley.queue import FINISH, PAINT, QUEUES
@@ -125,7 +126,7 @@ class _NoMore(Record):
 
 
 # At the first that is none: pydantic takes 3 KB to note each of a hundred thousand.
-_Jobs = Annotated[tuple[Job, ...], Field(min_length=1), FailFast()]
+_Jobs = Annotated[tuple[Job, ...], Field(min_length=1, max_length=MOST_JOBS), FailFast(), AfterValidator(check_bundle)]
 _BODIES: dict[str, TypeAdapter[Any]] = {
     PAINT: TypeAdapter(tuple[tuple[BatchName, _Jobs], _NoNames, _NoMore]),
     FINISH: TypeAdapter(tuple[tuple[BatchName], _NoNames, _NoMore]),
@@ -145,9 +146,11 @@ def read_message(text: bytes) -> bytes:
         message = _Message.model_validate(_json(text))
         if message.headers.task not in _BODIES:
             raise UsageError(f"There is no task {message.headers.task!r}; there are {', '.join(_BODIES)}.")
-        _BODIES[message.headers.task].validate_python(_json(_decoded(message.body)))
+        (_, *jobs), *_ = _BODIES[message.headers.task].validate_python(_json(_decoded(message.body)))
     except ValidationError as error:
         raise UsageError(f"It is no message of medley's: {first_problem(error)}.") from error
+    if len(message.body) > BODY_BYTES and any(len(several) > 1 for several in jobs):
+        raise UsageError(f"Its body has {len(message.body):,} bytes, and that of a bundle at most {BODY_BYTES:,}.")
     return message.model_dump_json(by_alias=True).encode()
 
 

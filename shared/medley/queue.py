@@ -4,8 +4,8 @@ import os
 import re
 import ssl
 import time
-from collections.abc import Iterable
-from typing import get_args
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, get_args
 
 from celery import Celery
 from celery.utils import uuid
@@ -14,6 +14,7 @@ from kombu.messaging import Producer
 from kombu.transport import TRANSPORT_ALIASES
 
 from medley.broker import broker_errors, redis_url
+from medley.bundles import as_sent, bundled
 from medley.errors import UsageError
 from medley.jobs import ENGINE, QueueKind
 from medley.kinds import Job
@@ -40,6 +41,19 @@ TRANSPORT = "medley"
 
 UNACKED_INDEX = "unacked_index"
 """kombu's sorted set of unacknowledged deliveries by time: where a lease is renewed."""
+
+FRONT = "front"
+"""The header that puts a message before all others of its queue; it goes no further than our transport."""
+
+
+class Sent(NamedTuple):
+    """What a worker knows of a message: its queue, when it was first sent (Unix time), and whether it was delivered
+    before, to a worker that gave it back or was lost.
+    """
+
+    queue: QueueKind
+    at: float
+    redelivered: bool = False
 
 
 def make_celery(settings: Settings) -> Celery:
@@ -124,8 +138,10 @@ def transport_options(settings: Settings) -> dict[str, object]:
     }
 
 
-def publish_paint(app: Celery, settings: Settings, queue: QueueKind, batch: BatchName, jobs: Iterable[Job]) -> None:
-    """Enqueue jobs, a message each, in one round trip.
+def publish_paint(
+    app: Celery, settings: Settings, queue: QueueKind, batch: BatchName, jobs: Iterable[Job], *, bundle: int = 1
+) -> None:
+    """Enqueue jobs in one round trip, at most ``bundle`` of them in a message.
 
     If it raises, some may have been enqueued: submitting again must be (and is) harmless.
 
@@ -133,24 +149,47 @@ def publish_paint(app: Celery, settings: Settings, queue: QueueKind, batch: Batc
         RedisUnreachable, RedisRefused: nothing is known of how many went out.
     """
     with broker_errors(settings), app.producer_or_acquire() as producer, producer.batch(max_size=PUBLISH_AT_ONCE):
-        how: dict[str, object] = {}
-        for job in jobs:
-            line = job.model_dump(mode="json", exclude_none=True)
-            _send(app, producer, PAINT, queue, (batch, [line]), **how)
+        how: dict[str, Any] = {}
+        for some in bundled(jobs, bundle):
+            _send(app, producer, PAINT, queue, _paint_args(batch, some), {"at": time.time()}, **how)
             how = {"declare": []}  # the first has declared the queue; asking again takes 30 us each
+
+
+def publish_again(
+    app: Celery, settings: Settings, message: Sent, batch: BatchName, jobs: Sequence[Job], *, bundle: int = 1
+) -> None:
+    """Enqueue jobs of a message anew, at the front of its queue, so that what was sent long ago does not wait for what
+    was sent since. That message must not be acknowledged before.
+
+    Raises:
+        RedisUnreachable, RedisRefused: nothing is known of how many went out.
+    """
+    with broker_errors(settings), app.producer_or_acquire() as producer:
+        for some in reversed([*bundled(jobs, bundle)]):  # the last one that comes to the front is there first
+            _send(app, producer, PAINT, message.queue, _paint_args(batch, some), {"at": message.at, FRONT: True})
 
 
 def publish_finish(app: Celery, settings: Settings, batch: BatchName) -> None:
     """Enqueue the end of a batch; it may be done twice."""
     with broker_errors(settings), app.producer_or_acquire() as producer:
-        _send(app, producer, FINISH, "finish", (batch,))
+        _send(app, producer, FINISH, "finish", (batch,), {"at": time.time()})
+
+
+def _paint_args(batch: BatchName, jobs: Iterable[Job]) -> tuple[object, ...]:
+    return batch, [as_sent(job) for job in jobs]
 
 
 def _send(
-    app: Celery, producer: Producer, task: str, queue: QueueKind, args: tuple[object, ...], **how: object
+    app: Celery,
+    producer: Producer,
+    task: str,
+    queue: QueueKind,
+    args: tuple[object, ...],
+    headers: dict[str, object],
+    **how: Any,
 ) -> None:
     # What app.send_task does, without its search for a task's own options and for the task that sends: ours have none,
     # and the search takes 25 us, as long as half of the rest. The reprs are what Celery puts into headers for logs;
     # whole, they double the message. ``at`` tells how long a message has waited.
     message = app.amqp.create_task_message(uuid(), task, args, argsrepr="-", kwargsrepr="-", ignore_result=True)
-    app.amqp.send_task_message(producer, task, message, queue=QUEUES[queue], headers={"at": time.time()}, **how)
+    app.amqp.send_task_message(producer, task, message, queue=QUEUES[queue], headers=headers, **how)

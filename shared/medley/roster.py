@@ -113,6 +113,11 @@ class Roster:
             texts = client.mget(names) if names else []
         return [Painter.from_json(text) for text in texts if text]
 
+    def idle_painters(self, queue: QueueKind) -> int:
+        """How many painting processes of a queue hold no message, at least."""
+        serving = sum(QUEUES[queue] in painter.queues for painter in self.painters())
+        return max(0, serving - self.unacknowledged())
+
     def suspect(self, job: JobId, worker: str) -> bool:
         """Note that a job failed on a worker; false if it did so before."""
         key = f"medley:suspects:{job}"

@@ -11,9 +11,11 @@ from typing import Any
 
 import redis
 from kombu.transport import redis as kombu_redis
+from kombu.utils.json import dumps
 
 from medley.errors import UsageError
 from medley.messages import check_delivery, read_message, set_aside
+from medley.queue import FRONT
 
 
 class _Client(redis.Redis):
@@ -86,9 +88,16 @@ class QoS(kombu_redis.QoS):
 
 
 class Channel(kombu_redis.Channel):
-    """A channel whose queues bring messages alone."""
+    """A channel whose queues bring messages alone, and which puts those to the front that say so."""
 
     QoS = QoS
+
+    def _put(self, queue: str, message: dict[str, Any], **how: Any) -> None:
+        if not message["headers"].pop(FRONT, False):
+            super()._put(queue, message, **how)
+            return
+        with self.conn_or_acquire() as client:
+            client.rpush(queue, dumps(message))
 
     def _get_client(self) -> Callable[..., redis.Redis]:
         super()._get_client()  # it looks at redis-py's version

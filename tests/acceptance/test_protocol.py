@@ -19,7 +19,7 @@ from medley import ending
 from medley.jobs import QueueKind, Sampling, StyleTransferOptions
 from medley.records import BatchName
 from medley_producer.submit import Request
-from medley_workers import delivery, watching
+from medley_workers import bundling, desk, watching
 from protocol import Command, Farm, Fate
 from stepping import TO_THE_END, Clock, Fault, Process
 
@@ -206,12 +206,18 @@ def new_farm(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) ->
     clock, number = Clock(), count()
     monkeypatch.setattr(time, "time", clock.time)
     monkeypatch.setattr(kombu.transport.redis, "time", clock.time)
-    for module in (delivery, ending, watching):
+    for module in (desk, ending, watching):
         monkeypatch.setattr(module, "time", clock)
     # Nothing here loses power, and its pictures bear on nothing.
     monkeypatch.setattr(os, "fsync", lambda _: None)
     monkeypatch.setattr(ending, "_pieces", lambda _: {})
-    return lambda: Farm(redis_url, tmp_path / f"storage{next(number)}", requests, clock)
+
+    def farm() -> Farm:
+        made = Farm(redis_url, tmp_path / f"storage{next(number)}", requests, clock)
+        monkeypatch.setattr(bundling, "publish_again", made.send_again)
+        return made
+
+    return farm
 
 
 def walk(new_farm: Callable[[], Farm], examples: int, steps: int, number: int) -> None:

@@ -15,6 +15,7 @@ from medley.control import pause, resume, retry
 from medley.ending import finish_batch
 from medley.errors import ImageError
 from medley.jobs import Batch, Sampling, StyleTransfer, StyleTransferOptions
+from medley.queue import QUEUES
 from medley.reconciling import reconcile
 from medley.results import Finished
 from medley_producer.submit import Request, submit
@@ -93,7 +94,7 @@ def test_each_picture_sends_the_next_one_out_and_the_last_one_the_end(
 
 
 def test_what_a_dead_painter_did_not_send_out_is_found(cluster: Cluster, chain: list[StyleTransfer]) -> None:
-    cluster.ledger._redis.delete("bulk.3")
+    cluster.ledger._redis.delete(QUEUES["bulk"])
     desk = Painter(cluster).desk
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("medley_workers.delivery.follow_on", lambda *_: None)  # it dies before that
@@ -139,7 +140,7 @@ def test_a_retried_chain_goes_on_where_it_failed(cluster: Cluster, batch: Batch,
         if job.content != chain[0].content:
             deliver(painter.desk, "b", job)
     assert finish_batch(cluster, "b", lambda: None)
-    cluster.ledger._redis.delete("bulk.3")
+    cluster.ledger._redis.delete(QUEUES["bulk"])
     assert retry(cluster, batch) == 2
     assert waiting(cluster) == 1
     deliver(painter.desk, "b", chain[1])
@@ -157,7 +158,7 @@ def test_a_paused_chain_goes_on_where_it_was(cluster: Cluster, batch: Batch, cha
     deliver(Painter(cluster).desk, "b", chain[1])
     assert list_outcomes(cluster.storage, "b").done == {chain[0].id}
     cluster.ledger.forget("b")
-    cluster.ledger._redis.delete("bulk.3")
+    cluster.ledger._redis.delete(QUEUES["bulk"])
     assert resume(cluster, batch) == 2
 
 

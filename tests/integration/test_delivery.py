@@ -34,7 +34,8 @@ from medley.results import AnyResult
 from medley.roster import Painter as Greeting
 from medley.settings import Settings
 from medley_producer.submit import Request, submit
-from medley_workers.delivery import Desk, deliver
+from medley_workers.delivery import deliver
+from medley_workers.desk import Desk
 from medley_workers.suspicion import why_stop
 from outcomes import an_outcome, list_outcomes
 from painters import Painter, result_of

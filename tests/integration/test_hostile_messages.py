@@ -16,6 +16,7 @@ from conftest import wait_until
 from farm import FINISHES_WITHIN_S, open_farm
 from hostile_messages import Json, body_of, changed, hostile_messages, told, with_body
 from medley.batches import LINE_BYTES
+from medley.bundles import BODY_BYTES, MOST_JOBS
 from medley.cluster import Cluster
 from medley.errors import UsageError
 from medley.jobs import AnyBatch, Batch, Picture, Sampling, Style, StyleTransfer, StyleTransferOptions
@@ -35,7 +36,8 @@ from medley.results import Result
 from medley.settings import Settings
 from medley.transport import Transport
 from medley_producer.submit import Request, submit
-from medley_workers.delivery import Desk, deliver
+from medley_workers.delivery import deliver
+from medley_workers.desk import Desk
 from outcomes import list_outcomes, transfers
 
 SEED = 6
@@ -184,9 +186,27 @@ def test_the_reason_names_what_is_wrong(real: Json, path: tuple[str, ...], value
 
 def test_a_message_with_one_job_that_is_none_among_others_is_not_run(real: Json) -> None:
     (batch, (job,)), kwargs, embed = body_of(real)
-    read_message(with_body(real, [[batch, [job, job]], kwargs, embed]))
+    read_message(with_body(real, [[batch, [job, job | {"id": "1" * 32}]], kwargs, embed]))
     with pytest.raises(UsageError, match="id: String should match"):
         read_message(with_body(real, [[batch, [job, job | {"id": "../" * 10 + "ab"}]], kwargs, embed]))
+
+
+def test_a_bundle_that_medley_would_not_send_is_not_run(real: Json) -> None:
+    (batch, (job,)), kwargs, embed = body_of(real)
+
+    def said_of(jobs: list[Json]) -> str:
+        with pytest.raises(UsageError) as raised:
+            read_message(with_body(real, [[batch, jobs], kwargs, embed]))
+        return str(raised.value)
+
+    walk = {"kind": "walk", "id": "1" * 32, "first": 0, "count": 8}
+    many = [job | {"id": f"{n:032x}"} for n in range(MOST_JOBS + 1)]
+    long = [job | {"id": f"{n:032x}", "content": job["content"] | {"name": "x" * 3_000}} for n in range(2)]
+    assert "twice" in said_of([job, job])
+    assert "must be alone" in said_of([job, walk])
+    assert "must be alone" in said_of([job, job | {"id": "1" * 32, "init": job["id"]}])
+    assert f"at most {MOST_JOBS} items" in said_of(many)
+    assert f"at most {BODY_BYTES:,}" in said_of(long)
 
 
 @pytest.mark.parametrize("part", ["jobs", "styles"])

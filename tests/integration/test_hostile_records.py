@@ -28,7 +28,8 @@ from medley.removing import sweep
 from medley.results import Control, Finished, Result, Seconds, StoredFile
 from medley_producer.cli import main
 from medley_producer.submit import Request, submit
-from medley_workers.delivery import Desk, deliver
+from medley_workers.delivery import deliver
+from medley_workers.desk import Desk
 from outcomes import an_outcome, transfers
 
 # Who gives up half-way through a manifest leaves its temporary folder to the garbage collector.

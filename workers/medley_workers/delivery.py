@@ -4,18 +4,14 @@ An acknowledgement only ever follows an outcome in storage or a drop; whatever i
 """
 
 import logging
-import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 from medley import keys
 from medley.batches import outcome_status, read_batch, read_result, write_outcome
-from medley.chains import Followers, follow_on
-from medley.cluster import Cluster
-from medley.control import read_control
+from medley.chains import follow_on
 from medley.errors import (
     BatchBusy,
     JobHeld,
@@ -33,38 +29,11 @@ from medley.media.images import shown
 from medley.paintings import Attempts
 from medley.queue import PAINT, publish_finish
 from medley.records import BatchName
-from medley.results import AnyResult, ControlState, Outcome, Status
-from medley.telling import quiet
+from medley.results import AnyResult, Outcome, Status
+from medley_workers.desk import Desk, Painted, Wanted
 from medley_workers.suspicion import leave_to_others, shall_others_try, worker_of
 
 log = logging.getLogger(__name__)
-
-CONTROL_READ_EVERY_S: dict[ControlState, float] = {"running": 2.0, "paused": 0.2, "cancelled": 0.2}
-"""What was decided is read again after this. Reading it for each message would let a paused batch of 100,000 hold up
-those behind it, as they are dropped; and of what is resumed, no message should be dropped."""
-
-
-@dataclass
-class Desk:
-    """What a delivery is dealt with at; ``paint`` paints a job of a batch and commits it, ``log_tail`` is what this
-    process last said, and ``advance`` tells that it is at work.
-    """
-
-    cluster: Cluster
-    worker: str
-    paint: Callable[[Job, AnyBatch], AnyResult]
-    log_tail: Callable[[], Sequence[str]] = tuple
-    advance: Callable[[], None] = quiet
-    followers: Followers = field(default_factory=Followers)
-    _controls: dict[BatchName, tuple[float, ControlState]] = field(default_factory=dict)
-
-    def control(self, batch: BatchName) -> ControlState:
-        """What was decided about a batch, at most :data:`CONTROL_READ_EVERY_S` ago."""
-        read_at, state = self._controls.get(batch, (float("-inf"), "running"))
-        if time.monotonic() - read_at >= CONTROL_READ_EVERY_S[state]:
-            state = read_control(self.cluster.storage, batch)
-            self._controls = {batch: (time.monotonic(), state)}
-        return state
 
 
 class Failure(NamedTuple):
@@ -77,6 +46,10 @@ class Failure(NamedTuple):
     log: Sequence[str] = ()
 
 
+GIVES_BACK = (ServiceUnreachable, ServiceRefused, OutOfMemory, JobHeld, PaintingStopped)
+"""What a job is given back for, through no fault of its own."""
+
+
 def deliver(desk: Desk, batch_name: BatchName, job: Job) -> None:
     """Bring one job to its outcome, or drop it where its batch is stopped or gone.
 
@@ -86,43 +59,195 @@ def deliver(desk: Desk, batch_name: BatchName, job: Job) -> None:
         JobHeld: another worker is painting this very job, or is to try it, so it must be given back.
         PaintingStopped: this worker is to stop, so the job must be given back.
     """
+    if (batch := batch_of(desk, batch_name, [job])) and (wanted := decide(desk, batch, job)):
+        conclude(desk, wanted, painted(desk, wanted))
+
+
+def batch_of(desk: Desk, name: BatchName, jobs: Sequence[Job]) -> AnyBatch | None:
+    """The batch of these jobs; None if they are dropped, as it is gone, or of another version."""
     try:
-        batch = read_batch(desk.cluster.storage, batch_name)
-        if batch is None:
-            log.warning("Job %s dropped: its batch %s is no longer in storage.", job.id, batch_name)
-            return
-        if _is_dropped(desk, batch, job):
-            return
+        batch = read_batch(desk.cluster.storage, name)
     except UsageError as error:
-        log.warning("Job %s is dropped: %s Once that is mended, submit batch %s again.", job.id, error, batch_name)
-        desk.cluster.ledger.remove_enqueued(batch_name, [job.id])
-        return
+        _drop_unread(desk, name, jobs, error)
+        return None
+    if batch is None:
+        ids = ", ".join(job.id for job in jobs)
+        log.warning("Job %s dropped: its batch %s is no longer in storage.", ids, name)
+    return batch
+
+
+def decide(desk: Desk, batch: AnyBatch, job: Job) -> Wanted | None:
+    """Whether a job is to be painted now; None if it has come to its end, or its message does without that.
+
+    Raises:
+        ServiceUnreachable, ServiceRefused, JobHeld: as of :func:`deliver`.
+    """
+    try:
+        if _is_dropped(desk, batch, job):
+            return None
+    except UsageError as error:
+        _drop_unread(desk, batch.name, [job], error)
+        return None
     if job.id != id_of(job, batch):
         reason = f"Its job {job.id} of batch {batch.name} is not what the id says."
         desk.cluster.ledger.set_aside(PAINT, reason, job.json_bytes())
-        return
-    status = outcome_status(desk.cluster.storage, batch.name, job.id) or _tried(desk, batch, job)
-    if status:
-        _note(desk, batch, job, status)
-
-
-def _tried(desk: Desk, batch: AnyBatch, job: Job) -> Status | None:
-    """How a job ends that is tried now; None if it has no end as yet, as it is too early or its batch is stopped."""
-    if _is_early(desk, batch, job):
         return None
+    if status := outcome_status(desk.cluster.storage, batch.name, job.id):
+        _note(desk, batch, job, status)
+        return None
+    return None if _is_early(desk, batch, job) else _begin(desk, batch, job)
+
+
+def painted(desk: Desk, wanted: Wanted) -> Painted:
+    """Paint a job, alone; returns what comes of it. If this process is ended meanwhile, the job is given back."""
     try:
-        outcome = _attempt(desk, batch, job)
-    except PaintingStopped:
-        if _is_dropped(desk, batch, job):
-            return None
+        return desk.paint(wanted.job, wanted.batch)
+    except Exception as error:
+        return error
+    except SystemExit:
+        give_back(desk, wanted)
         raise
+
+
+def conclude(desk: Desk, wanted: Wanted, result: Painted) -> None:
+    """Write the outcome of a job by what came of its painting, and see to what follows from it; or give it back.
+
+    The outcome follows the commit, and all else the outcome. Several may be concluded at once, but for those of a
+    chain.
+
+    Raises:
+        ServiceUnreachable, ServiceRefused, OutOfMemory, JobHeld, PaintingStopped: as of :func:`deliver`.
+    """
+    try:
+        with _attempt(desk, wanted):
+            outcome = _outcome(desk, wanted, _finished(result))
+            stands = _write(desk, wanted, outcome)
+    except PaintingStopped:
+        if _is_dropped(desk, wanted.batch, wanted.job):
+            return
+        raise
+    _end(desk, wanted, outcome if stands else None)
+
+
+def give_back(desk: Desk, wanted: Wanted) -> None:
+    """Take an attempt back, and hold the job no longer."""
+    with suppress(MedleyError):  # Redis may be what is away; then the attempt stays counted
+        desk.cluster.ledger.give_back(wanted.batch.name, wanted.job.id)
+    _let_go(desk, wanted.job)
+
+
+def _begin(desk: Desk, batch: AnyBatch, job: Job) -> Wanted | None:
+    """Begin an attempt; None if it has come to its end at once, as the job was painted before, or is hopeless.
+
+    An attempt is counted before it begins, so that one which kills its worker counts. One that is given back through
+    no fault of the job's does not.
+    """
+    ledger = desk.cluster.ledger
+    holder = ledger.hold(job.id, desk.worker)
+    if holder != desk.worker:
+        raise JobHeld(f"{holder} paints job {job.id}, as reported just now; it is asked for again later.")
+    wanted = Wanted(batch, job, ledger.count_attempt(batch.name, job.id, desk.worker))
+    with _attempt(desk, wanted):
+        outcome = _known_end(desk, wanted)
+        if outcome is None:
+            return wanted
+        stands = _write(desk, wanted, outcome)
+    _end(desk, wanted, outcome if stands else None)
+    return None
+
+
+@contextmanager
+def _attempt(desk: Desk, wanted: Wanted) -> Iterator[None]:
+    """Around what an attempt may end in: whatever is raised there ends it, and some of that takes it back."""
+    try:
+        yield
+    except (*GIVES_BACK, SystemExit):
+        give_back(desk, wanted)
+        raise
+    except BaseException:
+        _let_go(desk, wanted.job)
+        raise
+
+
+def _known_end(desk: Desk, wanted: Wanted) -> Outcome | None:
+    """How a job ends that need not be painted, or not again; raised are only reasons to give it back."""
+    batch, job, attempts = wanted
+    try:
+        result = read_result(desk.cluster.storage, job.id)
+    except UsageError as error:  # no other can be committed while it stands
+        reason = f"{error} Remove {keys.result(job.id)}, and `medley retry {batch.name}`."
+        return _failed(batch, job, Failure("unreadable", reason, attempts.number, desk.worker))
+    if result:
+        return _done(batch, job, result, "reused", attempts=0)
+    if failure := _hopeless(desk, batch, job, attempts):
+        return _failed(batch, job, failure)
+    if leave_to_others(desk.cluster.ledger, job.id, desk.worker):
+        raise JobHeld(f"Job {job.id} failed here, and another worker is to try it.")
+    return None
+
+
+def _finished(result: Painted) -> AnyResult | Exception:
+    if isinstance(result, AnyResult | Exception):
+        return result
+    try:
+        return result()
+    except Exception as error:
+        return error
+
+
+def _outcome(desk: Desk, wanted: Wanted, result: AnyResult | Exception) -> Outcome:
+    """What comes of an attempt; raised are only reasons to give the job back."""
+    batch, job, attempts = wanted
+    ledger = desk.cluster.ledger
+    if not isinstance(result, Exception):
+        ledger.acquit(job.id, worker_of(desk.worker))
+        return _done(batch, job, result, "painted", attempts.number)
+    if isinstance(result, ServiceUnreachable | JobHeld | PaintingStopped):
+        raise result
+    if isinstance(result, MedleyError):
+        may_pass = isinstance(result, ServiceRefused | OutOfMemory)
+        if may_pass and ledger.count_refusal(batch.name, job.id) < desk.cluster.settings.attempts:
+            raise result  # rights are mended, and others leave room, but it is not painted for nothing for ever
+        kind, reason = result.kind, str(result)
+    else:  # a mistake of ours must cost this job only, and be told
+        log.error("Job %s of %s failed.", job.id, batch.name, exc_info=result)
+        kind, reason = "bug", f"{type(result).__name__}: {result}. The worker's log has more."
+    if shall_others_try(ledger, job.id, desk.worker, kind):
+        raise JobHeld(f"Job {job.id} failed here, and another worker is to try it: {reason}")
+    return _failed(batch, job, Failure(kind, reason, attempts.number, desk.worker, desk.log_tail()))
+
+
+def _write(desk: Desk, wanted: Wanted, outcome: Outcome) -> bool:
+    """Write an outcome; false if the batch is no longer there to have one."""
+    if not desk.cluster.storage.exists(keys.manifest(wanted.batch.name, wanted.batch.manifest)):
+        return False
+    write_outcome(desk.cluster.storage, outcome)
+    return True
+
+
+def _end(desk: Desk, wanted: Wanted, outcome: Outcome | None) -> None:
+    """Let go of a job, and say how it ended; None if it ended for nobody."""
+    batch, job, _ = wanted
+    _let_go(desk, job)
     if outcome is None:
         log.warning("Job %s ended for nobody: batch %s was removed meanwhile.", job.id, batch.name)
-        return None
+        return
     loss = "" if outcome.loss is None else f", loss {outcome.loss:,.0f}"
     told = outcome.reason or f"{outcome.seconds:.1f} s{loss}"
     log.info("%s (job %s of %s): %s, %s", shown(job.names), job.id, batch.name, outcome.kind, told)
-    return outcome.status
+    _note(desk, batch, job, outcome.status)
+
+
+def _let_go(desk: Desk, job: Job) -> None:
+    with suppress(MedleyError):  # then it lapses
+        desk.cluster.ledger.let_go(job.id, desk.worker)
+
+
+def _drop_unread(desk: Desk, batch: BatchName, jobs: Sequence[Job], error: UsageError) -> None:
+    """Drop messages of what cannot be read."""
+    ids = [job.id for job in jobs]
+    log.warning("Job %s is dropped: %s Once that is mended, submit batch %s again.", ", ".join(ids), error, batch)
+    desk.cluster.ledger.remove_enqueued(batch, ids)
 
 
 def _is_dropped(desk: Desk, batch: AnyBatch, job: Job) -> bool:
@@ -144,65 +269,6 @@ def _is_early(desk: Desk, batch: AnyBatch, job: Job) -> bool:
     log.info("Job %s dropped: job %s, with whose picture it begins, is not done.", job.id, job.init)
     desk.cluster.ledger.remove_enqueued(batch.name, [job.id])
     return True
-
-
-def _attempt(desk: Desk, batch: AnyBatch, job: Job) -> Outcome | None:
-    """Reuse or paint, and write the outcome; returns it, or None if the batch is no longer there to have one.
-
-    An attempt is counted before it begins, so that one which kills its worker counts. One that is given back through
-    no fault of the job's does not.
-    """
-    ledger = desk.cluster.ledger
-    holder = ledger.hold(job.id, desk.worker)
-    if holder != desk.worker:
-        raise JobHeld(f"{holder} paints job {job.id}, as reported just now; it is asked for again later.")
-    attempts = ledger.count_attempt(batch.name, job.id, desk.worker)
-    try:
-        outcome = _paint(desk, batch, job, attempts)
-        if not desk.cluster.storage.exists(keys.manifest(batch.name, batch.manifest)):
-            return None
-        write_outcome(desk.cluster.storage, outcome)
-    except (ServiceUnreachable, ServiceRefused, OutOfMemory, JobHeld, PaintingStopped, SystemExit):
-        with suppress(MedleyError):  # Redis may be what is away; then the attempt stays counted
-            ledger.give_back(batch.name, job.id)
-        raise
-    finally:
-        with suppress(MedleyError):
-            ledger.let_go(job.id, desk.worker)
-    return outcome
-
-
-def _paint(desk: Desk, batch: AnyBatch, job: Job, attempts: Attempts) -> Outcome:
-    """What comes of an attempt; raised are only reasons to give the job back."""
-    try:
-        result = read_result(desk.cluster.storage, job.id)
-    except UsageError as error:  # no other can be committed while it stands
-        reason = f"{error} Remove {keys.result(job.id)}, and `medley retry {batch.name}`."
-        return _failed(batch, job, Failure("unreadable", reason, attempts.number, desk.worker))
-    if result:
-        return _done(batch, job, result, "reused", attempts=0)
-    if failure := _hopeless(desk, batch, job, attempts):
-        return _failed(batch, job, failure)
-    if leave_to_others(desk.cluster.ledger, job.id, desk.worker):
-        raise JobHeld(f"Job {job.id} failed here, and another worker is to try it.")
-    try:
-        result = desk.paint(job, batch)
-    except (ServiceUnreachable, JobHeld, PaintingStopped):
-        raise
-    except MedleyError as error:
-        may_pass = isinstance(error, ServiceRefused | OutOfMemory)
-        if may_pass and desk.cluster.ledger.count_refusal(batch.name, job.id) < desk.cluster.settings.attempts:
-            raise  # rights are mended, and others leave room, but it is not painted for nothing for ever
-        kind, reason = error.kind, str(error)
-    except Exception as error:  # a mistake of ours must cost this job only, and be told
-        log.exception("Job %s of %s failed.", job.id, batch.name)
-        kind, reason = "bug", f"{type(error).__name__}: {error}. The worker's log has more."
-    else:
-        desk.cluster.ledger.acquit(job.id, worker_of(desk.worker))
-        return _done(batch, job, result, "painted", attempts.number)
-    if shall_others_try(desk.cluster.ledger, job.id, desk.worker, kind):
-        raise JobHeld(f"Job {job.id} failed here, and another worker is to try it: {reason}")
-    return _failed(batch, job, Failure(kind, reason, attempts.number, desk.worker, desk.log_tail()))
 
 
 def _hopeless(desk: Desk, batch: AnyBatch, job: Job, attempts: Attempts) -> Failure | None:

@@ -4,7 +4,11 @@ import logging
 import math
 import os
 import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -13,14 +17,15 @@ from medley.errors import MedleyError, UsageError
 from medley.jobs import ENGINE, AnyBatch, Batch, StyleTransfer, Weights
 from medley.kinds import Job
 from medley.media.images import shown
-from medley.records import Digest
-from medley.results import AnyResult
+from medley.records import Digest, JobId
+from medley.results import AnyResult, Result
 from medley.roster import Painter
 from medley.settings import Settings
 from medley.storage.patient import PatientStorage
 from medley.walks import Walk, WalkBatch
-from medley_workers.delivery import Desk
+from medley_workers.desk import Desk, Finish, Painted
 from medley_workers.draining import requested
+from medley_workers.fetching import Fetching
 from medley_workers.pulse import Pulse
 from medley_workers.recent_log import RecentLog
 from medley_workers.watching import Watch
@@ -28,13 +33,16 @@ from medley_workers.watching import Watch
 if TYPE_CHECKING:
     import torch
 
-    from medley_workers.scene import Studio
+    from medley_workers.scene import Gathered, Studio
     from medley_workers.walking import Gear
 
 log = logging.getLogger(__name__)
 
 SERVED = "MEDLEY_WORKER_SERVES"
 """How a worker's parent tells its processes the names of its queues; no setting."""
+
+GATHERED_AT_ONCE = 4
+"""Jobs whose inputs are fetched and decoded at the same time, before they are painted together."""
 
 
 class PaintingProcess:
@@ -49,7 +57,11 @@ class PaintingProcess:
         patient = PatientStorage(self._impatient.storage, settings.storage_patience_s, self._wait)
         self.cluster = replace(self._impatient, storage=patient)
         self.pulse = Pulse(self.cluster, self.describe, speaks_for_worker=index == 0)
-        self.desk = Desk(self.cluster, self.name, self.paint, recent.tail, self.pulse.advance)
+        together = self.paint_together if _paints_together(settings) else None
+        self.desk = Desk(
+            self.cluster, self.name, self.paint, recent.tail, self.pulse.advance, self.expect, together
+        )  # fmt: skip
+        self._fetching = Fetching["Gathered"]()
         self._studio: Studio | None = None
         self._chosen_device: torch.device | None = None
         self._loaded: Digest | None = None
@@ -71,25 +83,64 @@ class PaintingProcess:
             jobs=self._jobs,
         )
 
-    def paint(self, job: Job, batch: AnyBatch) -> AnyResult:
-        """Paint a job and commit it; see :func:`medley_workers.painting.paint_job` and
-        :func:`medley_workers.walking.render_stretch` for what they raise.
+    def paint(self, job: Job, batch: AnyBatch) -> AnyResult | Finish:
+        """Paint a job and commit it, or leave that to whoever calls what is returned; see
+        :func:`medley_workers.painting.paint_job` and :func:`medley_workers.walking.render_stretch` for what they raise.
         """
+        requested.check()  # which may have been said since the one before in its message ended
         log.info("Painting %s (job %s of %s).", shown(job.names), job.id, batch.name)
-        from medley_workers.devices import is_lost
+        with _ending_if_lost():
+            return self._noted(self._paint(job, batch, self._watch(job, batch)))
 
-        watch = Watch(self._impatient, self.pulse, self.name, batch, job)
-        try:
-            result = self._paint(job, batch, watch)
-        except Exception as error:
-            if not is_lost(error):
-                raise
-            log.exception("The GPU serves this process no more: it ends, and its job goes to another.")
-            os._exit(1)
+    def paint_together(self, jobs: Sequence[Job], batch: AnyBatch) -> Iterator[tuple[JobId, Painted]]:
+        """Paint those jobs at once that have one size, and commit each; nothing is given of one that no other is as
+        large as. See :func:`medley_workers.painting.paint_together` for what is raised.
+        """
+        requested.check()
+        transfers = [job for job in jobs if isinstance(job, StyleTransfer)]
+        if not isinstance(batch, Batch) or len(transfers) < len(jobs):
+            return
+        with _ending_if_lost():
+            from medley_workers.painting import paint_together
+
+            studio, _ = self._load(batch.weights)
+            for group, gathered in _of_one_size(transfers, batch, studio):
+                names = ", ".join(f"{shown(job.names)} (job {job.id} of {batch.name})" for job in group)
+                log.info("Painting %d pictures together: %s.", len(group), names)
+                looks = {job.id: self._watch(job, batch).look for job in group}
+                for job, result in paint_together(group, batch, studio, looks, gathered):
+                    yield job, result if isinstance(result, Exception) else self._noted(result)
+
+    def expect(self, job: Job, batch: AnyBatch) -> None:
+        """Have a job's inputs fetched while the one before it is painted."""
+        if isinstance(job, StyleTransfer) and isinstance(batch, Batch):
+            self._fetching.expect(job.id, partial(self._gather, job, batch))
+
+    def _gather(self, job: StyleTransfer, batch: Batch) -> "Gathered":
+        from medley_workers.scene import gather
+
+        if self._studio is None:
+            raise UsageError("The network is not there yet.")
+        # Whoever fetches ahead need not be patient.
+        return gather(job, batch.options, replace(self._studio, storage=self._impatient.storage))
+
+    def _watch(self, job: Job, batch: AnyBatch) -> Watch:
+        return Watch(self._impatient, self.pulse, self.name, batch, job)
+
+    def _noted(self, result: AnyResult | Finish) -> AnyResult | Finish:
+        """A result, once it is noted how quick that was; or what does so when there is one."""
+        if not isinstance(result, AnyResult):
+            return lambda: self._note(result())
+        return self._note(result)
+
+    def _note(self, result: AnyResult) -> AnyResult:
         self._jobs += 1
+        if isinstance(result, Result):
+            steps = result.steps - max(result.resumed_at, default=0)
+            self._pixel_steps_s = math.prod(result.size) * steps / max(result.seconds.paint, 1e-3)
         return result
 
-    def _paint(self, job: Job, batch: AnyBatch, watch: Watch) -> AnyResult:
+    def _paint(self, job: Job, batch: AnyBatch, watch: Watch) -> AnyResult | Finish:
         if isinstance(job, Walk) and isinstance(batch, WalkBatch):
             from medley_workers.walking import render_stretch
 
@@ -99,10 +150,7 @@ class PaintingProcess:
         from medley_workers.painting import paint_job
 
         studio, load_s = self._load(batch.weights)
-        result = paint_job(job, batch, studio, watch.look, load_s)
-        steps = result.steps - max(result.resumed_at, default=0)
-        self._pixel_steps_s = math.prod(result.size) * steps / max(result.seconds.paint, 1e-3)
-        return result
+        return paint_job(job, batch, studio, watch.look, load_s, self._fetching.take(job.id))
 
     def _gear(self) -> "Gear":
         from medley_workers.walking import Gear
@@ -159,3 +207,47 @@ class PaintingProcess:
             self.cluster.ledger.greet(self.describe())
         except MedleyError as error:
             log.warning("Redis was not told of this process: %s", error)
+
+
+def _paints_together(settings: Settings) -> bool:
+    """Whether jobs that share a message are painted at once: a GPU has room for more than a picture gives it to do."""
+    return settings.together == "always" or (
+        settings.together == "auto" and bool(os.environ.get("CUDA_VISIBLE_DEVICES"))  # see gpus.py
+    )
+
+
+def _of_one_size(
+    jobs: Sequence[StyleTransfer], batch: Batch, studio: "Studio"
+) -> Iterator[tuple[list[StyleTransfer], dict[JobId, "Gathered"]]]:
+    """Jobs whose pictures have one size, with their inputs; those that are alone, or cannot be had, are left out."""
+    from medley_workers.scene import gather
+
+    def gathered(job: StyleTransfer) -> "Gathered | None":
+        try:
+            return gather(job, batch.options, studio)
+        except MedleyError as error:  # which is told when it is painted alone
+            log.debug("Job %s is not gathered: %s", job.id, error)
+            return None
+
+    with ThreadPoolExecutor(GATHERED_AT_ONCE) as threads:
+        found = [(job, inputs) for job, inputs in zip(jobs, threads.map(gathered, jobs), strict=True) if inputs]
+    sizes: dict[tuple[int, ...], list[tuple[StyleTransfer, Gathered]]] = {}
+    for job, inputs in found:
+        sizes.setdefault(tuple(inputs.content.shape), []).append((job, inputs))
+    for some in sizes.values():
+        if len(some) > 1:
+            yield [job for job, _ in some], {job.id: inputs for job, inputs in some}
+
+
+@contextmanager
+def _ending_if_lost() -> Iterator[None]:
+    """Around what is done on a device: where it is lost, this process ends, and its jobs go to another."""
+    from medley_workers.devices import is_lost
+
+    try:
+        yield
+    except Exception as error:
+        if not is_lost(error):
+            raise
+        log.exception("The GPU serves this process no more: it ends, and its job goes to another.")
+        os._exit(1)

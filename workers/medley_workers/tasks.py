@@ -24,9 +24,9 @@ from medley.errors import (
     ServiceUnreachable,
 )
 from medley.kinds import as_job
-from medley.queue import FINISH, PAINT
+from medley.queue import FINISH, PAINT, QUEUES, Sent
 from medley.settings import Settings
-from medley_workers.delivery import deliver
+from medley_workers.bundling import deliver_message
 from medley_workers.draining import obey, requested
 from medley_workers.gpus import take_gpu
 from medley_workers.process import PaintingProcess
@@ -72,6 +72,12 @@ class PaintingTask(Task):
                 log.exception("A message of %s could not be dealt with.", self.name)
                 self.wait(error)
                 raise Reject(str(error), requeue=not self._dropped(on_drop)) from error
+
+    def sent(self) -> Sent:
+        """What is known of this delivery's message."""
+        info = self.request.delivery_info
+        queue = next(kind for kind, name in QUEUES.items() if name == info["routing_key"])
+        return Sent(queue, float(self.request.get("at") or 0.0), bool(info["redelivered"]))
 
     def wait(self, error: Exception) -> None:
         """Wait before a message is given back, with jitter, so that a service that is away is not asked without end."""
@@ -123,8 +129,7 @@ def paint(self: PaintingTask, batch: str, jobs: list[dict[str, Any]]) -> None:
     wanted = [as_job(message) for message in jobs]
     ids = [job.id for job in wanted]
     with self.held(on_drop=lambda: self.process.cluster.ledger.remove_enqueued(batch, ids)) as process:
-        for job in wanted:
-            deliver(process.desk, batch, job)
+        deliver_message(process.desk, batch, wanted, self.sent())
 
 
 @shared_task(bind=True, base=PaintingTask, name=FINISH)
