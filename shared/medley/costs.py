@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pydantic import NonNegativeFloat, PositiveInt
 
 from medley.jobs import DEFAULT_WEIGHTS, MOST_PX, StyleTransferOptions, Weights
-from medley.layers import CHANNELS, LAYERS
+from medley.layers import LAYERS, channels
 from medley.records import Record
 from medley.sizes import rendered_size
 
@@ -186,11 +186,11 @@ def _optimizer_bytes(pixels: int, options: StyleTransferOptions, history: int) -
 
 def _weights_bytes(options: StyleTransferOptions) -> int:
     """The convolutions as float32, as far as the network is run."""
-    channels, total = 3, 0
+    inputs, total = 3, 0
     for layer in _run((*options.content_layers, *options.style_layers)):
         if "conv" in layer:
-            total += _FLOAT * 9 * channels * _channels(layer)
-            channels = _channels(layer)
+            total += _FLOAT * 9 * inputs * channels(layer)
+            inputs = channels(layer)
     return total
 
 
@@ -202,11 +202,7 @@ def _run(layers: Sequence[str] | set[str]) -> Sequence[str]:
 def _features(size: Size, layer: str) -> int:
     """Numbers that a layer puts out for a picture of this size."""
     halvings = sum(before.endswith("pool") for before in _run([layer]))
-    return _channels(layer) * (size[0] >> halvings) * (size[1] >> halvings)
-
-
-def _channels(layer: str) -> int:
-    return CHANNELS[int(layer[len("block")]) - 1]
+    return channels(layer) * (size[0] >> halvings) * (size[1] >> halvings)
 
 
 def _gb(number: int) -> str:

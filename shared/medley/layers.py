@@ -26,3 +26,8 @@ def convolutions(*layers: str) -> tuple[str, ...]:
     """The convolutions that a picture passes on its way to the deepest of these layers, in order."""
     depth = max((LAYERS.index(layer) for layer in layers), default=-1) + 1
     return tuple(layer for layer in LAYERS[:depth] if "conv" in layer)
+
+
+def channels(layer: str) -> int:
+    """How many channels the output of a layer has."""
+    return CHANNELS[int(layer[len("block")]) - 1]

@@ -71,12 +71,26 @@ class AnyResult(Record):
     finished_at: datetime
 
 
+class Chosen(Record):
+    """What a worker chose for a painting: ``exact`` where a fast one was asked for has a reason.
+
+    ``levels`` are the sizes (width and height, px) of the fast path and its steps there in whitened form; at the last
+    one, which is full size, plain steps follow. ``left_out`` are style layers that the steps did without.
+    """
+
+    precision: Literal["fast", "exact"]
+    reason: str = ""
+    arithmetic: str = ""
+    levels: tuple[tuple[PositiveInt, PositiveInt, NonNegativeInt], ...] = ()
+    left_out: tuple[str, ...] = ()
+
+
 class Result(AnyResult):
     """Of a style transfer.
 
-    ``losses`` holds, for step 0, the last, and those between that were looked at, the loss of the picture that has
-    had that many steps, in float32 at full size. ``png_loss`` is the loss of the saved 8-bit picture. ``init`` is the
-    job whose picture it began with.
+    ``losses`` holds the loss of the picture that has had that many steps, at full size: of step 0, and of the last one,
+    in plain float32; and of those between that were looked at, as far as it was known there, in the arithmetic of the
+    steps. ``png_loss`` is the plain loss of the saved 8-bit picture. ``init`` is the job whose picture it began with.
     """
 
     content: Picture
@@ -89,6 +103,7 @@ class Result(AnyResult):
     content_loss: NonNegativeFloat
     png_loss: NonNegativeFloat
     precision: str
+    chosen: Chosen | None = None
     economy: str = Field("", description="what was spared, as memory did not suffice; nothing, if it did")
 
 

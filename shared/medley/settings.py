@@ -49,6 +49,30 @@ class Settings(BaseSettings):
         "~/.cache, if not set.",
     )
 
+    arithmetic: Literal["auto", "float32", "channels_last", "bfloat16", "winograd"] = Field(
+        "auto",
+        description="How convolutions are computed where a job does not ask for exact ones: auto tries what there is "
+        "and takes the quickest; float32 in torch's own memory format or with the channels last, bfloat16, or "
+        "winograd, medley's own for CPUs.",
+    )
+    target_bytes: int = Field(
+        500_000_000,
+        ge=0,
+        description="Bytes of the device's memory for what was seen of contents and styles: a photo that has a hundred "
+        "styles is looked at once.",
+    )
+    graphs: bool = Field(True, description="Whether a GPU is handed a step as one CUDA graph instead of call by call.")
+    bundle: int = Field(
+        8,
+        ge=1,
+        le=16,
+        description="Jobs of a batch that share a message at most, and on a GPU a pass through the network; painters "
+        "that have nothing to do are given a share.",
+    )
+    together: Literal["auto", "always", "never"] = Field(
+        "auto", description="Whether jobs that share a message are painted at once: auto (on a GPU), always, never."
+    )
+
     connect_timeout_s: float = Field(
         5.0, gt=0, description="Longest wait for a service to accept a connection; a command gives up within 15 s."
     )

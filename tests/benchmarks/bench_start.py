@@ -56,8 +56,7 @@ def our_step_s(content: Path, style: Path) -> float:
     options = StyleTransferOptions(size=SIZE[0], num_steps=STEPS)
     objective = Objective(network, tensors[0], [tensors[1]], [1.0], options)
     times = [
-        (float(step.losses.total), time.perf_counter())[1]
-        for step in transfer(objective, start_image(tensors[0], options), options)
+        (step.loss(), time.perf_counter())[1] for step in transfer(objective, start_image(tensors[0], options), options)
     ]
     return float(np.median(np.diff(times)[2:]))
 

@@ -19,15 +19,16 @@ from studio import LAYERS, Easel, open_studio, token
 
 TAKEN_OVER_WITHIN_S = 60.0
 
-AS_GOOD = 1.02
-"""How much higher the loss may end than that of a painting that nobody stopped."""
+AS_GOOD = {"exact": 1.02, "fast": 1.06}
+"""How much higher the loss may end than that of a painting that nobody stopped: the optimiser of the fast path begins
+anew where it is gone on with."""
 
 
 @pytest.mark.parametrize(
     ("stopped_at", "options"),
     [
-        pytest.param(45, {}, marks=pytest.mark.soak),
-        (135, {"frame_every": 50}),
+        pytest.param(45, {"precision": "exact"}, marks=pytest.mark.soak),
+        (135, {"precision": "exact", "frame_every": 50}),
         (70, {"init": "noise", "frame_every": 7}),
         (100, {"preserve_color": "luminance", "frame_every": 50}),
         pytest.param(20, {"preserve_color": "linalg"}, marks=pytest.mark.soak),
@@ -51,7 +52,7 @@ def test_another_attempt_goes_on_and_ends_as_if_nobody_had_stopped_it(
     assert seen == list(range(stopped_at, 151))
     assert result.resumed_at == (stopped_at,)
     print(f"{options} at {stopped_at}: loss {result.loss / undisturbed.loss - 1:+.2%}")
-    assert result.loss < undisturbed.loss * AS_GOOD
+    assert result.loss < undisturbed.loss * AS_GOOD[easel.options.precision]
     assert result.frames == undisturbed.frames
     assert result.files.keys() == undisturbed.files.keys()
     looked_at = [step for step, _ in result.losses]
@@ -65,7 +66,7 @@ def frames(result: Result, until: int) -> list[str]:
     return [f"frames/{step:06d}.jpg" for step in result.frames if step <= until]
 
 
-@pytest.mark.parametrize(("stopped_at", "options"), [(7, {"optimizer": "adam"}), (4, {})])
+@pytest.mark.parametrize(("stopped_at", "options"), [(7, {"optimizer": "adam"}), (4, {"precision": "exact"})])
 def test_nothing_differs_where_all_that_the_optimiser_remembered_was_kept(
     stopped_at: int, options: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -225,4 +226,4 @@ def test_another_worker_goes_on_where_one_was_told_to_stop(tmp_path: Path, redis
     assert result.resumed_at[0] >= reached
     assert result.frames == (0, 100, 200, 300)
     print(f"stopped at step {result.resumed_at[0]}: loss {result.loss / undisturbed.loss - 1:+.2%}")
-    assert result.loss < undisturbed.loss * AS_GOOD
+    assert result.loss < undisturbed.loss * AS_GOOD[batch.options.precision]

@@ -63,7 +63,7 @@ def test_where_nothing_more_can_be_spared_it_is_said_what_would_fit(
 
 
 def test_what_the_first_try_held_is_free_for_the_second(tmp_path: Path) -> None:
-    easel = Easel(tmp_path, num_steps=20, frame_every=2)
+    easel = Easel(tmp_path, precision="exact", num_steps=20, frame_every=2)
     held: list[weakref.ref[object]] = []
     alive: list[bool] = []
 
@@ -83,7 +83,7 @@ def test_what_the_first_try_held_is_free_for_the_second(tmp_path: Path) -> None:
 
 
 def test_the_second_try_goes_on_with_the_checkpoint_of_the_first(tmp_path: Path) -> None:
-    easel = Easel(tmp_path, num_steps=20, frame_every=2)
+    easel = Easel(tmp_path, precision="exact", num_steps=20, frame_every=2)
     seen: list[int] = []
 
     def look(step: Step, _: float | None) -> None:
@@ -107,7 +107,8 @@ def row(name):
     return int(dict(line.split(":") for line in open("/proc/self/status"))[name].split()[0]) * 1024
 
 logging.basicConfig(level=logging.WARNING, stream=sys.stdout)
-easel = Easel(Path(sys.argv[1]), size=256, num_steps=120, content_layers=(), style_layers=("block1_relu1",))
+layers = {"content_layers": (), "style_layers": ("block1_relu1",)}
+easel = Easel(Path(sys.argv[1]), precision="exact", size=256, num_steps=120, **layers)
 limits = []
 
 def look(step, _):

@@ -38,16 +38,23 @@ def test_every_option_reaches_its_record() -> None:
     line = """--size 512 --size-pixels 9000 --style-size 256 --style-size-pixels 8000 --num-steps 50 --content-weight 2
         --tv-weight .5 --content-layers block4_conv2 block4_relu2 --style-layers block1_relu1 --content-layer-weights 1
         --style-layer-weights 2.5 --pooling avg --optimizer adam --random-init --seed 7 --preserve-color luminance
-        --deterministic --frame-every 10"""
+        --deterministic --frame-every 10 --target-loss 2e4 --precision exact --levels 2 --whitened-steps 30"""
     expected = {
         "size": 512, "size_pixels": 9000, "style_size": 256, "style_size_pixels": 8000, "num_steps": 50,
         "content_weight": 2, "tv_weight": 0.5, "content_layers": ("block4_conv2", "block4_relu2"),
         "style_layers": ("block1_relu1",), "content_layer_weights": (1,), "style_layer_weights": (2.5,),
         "pooling": "avg", "optimizer": "adam", "init": "noise", "seed": 7, "preserve_color": "luminance",
-        "deterministic": True, "frame_every": 10,
+        "deterministic": True, "frame_every": 10, "target_loss": 2e4, "precision": "exact", "levels": 2,
+        "whitened_steps": 30,
     }  # fmt: skip
     assert expected.keys() == StyleTransferOptions.model_fields.keys()
     assert options_of(*line.split()).model_dump() == expected
+
+
+def test_exact_steps_are_as_many_as_pastiches_unless_somebody_says() -> None:
+    assert options_of("--precision", "exact").num_steps == 300
+    assert options_of("--precision", "exact", "--num-steps", "40").num_steps == 40
+    assert options_of().num_steps < 300
 
 
 def test_preserve_color_alone_is_pastiches() -> None:

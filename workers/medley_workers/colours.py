@@ -29,6 +29,8 @@ deep shadows and a bright sky, three times left 0.1 grey levels and 0.2 %."""
 class Colours:
     """The painting has the colours that it comes to have. The other ways differ from this where they say so."""
 
+    _bounds: tuple[Tensor, Tensor] | None = None
+
     def style(self, style: Tensor) -> Tensor:
         """What the network sees of a style."""
         return style
@@ -44,6 +46,13 @@ class Colours:
     def view(self, canvas: Tensor) -> Tensor:
         """What the network sees of a canvas; it is differentiable."""
         return canvas
+
+    def within(self, canvas: Tensor) -> Tensor:
+        """The canvas with what is outside of black and white cut off, for an optimiser that goes on from there."""
+        if self._bounds is None or self._bounds[0].device != canvas.device:  # at each step, a copy would be waited for
+            black = -mean_colour(canvas.device)
+            self._bounds = black, black + 255
+        return canvas.clamp(*self._bounds)
 
     def picture(self, canvas: Tensor) -> Pixels:
         """What people see of a canvas, (H, W, 3)."""
@@ -77,6 +86,10 @@ class LinearColours(Colours):
         """The canvas with the content's colours. What is outside of 0..255 is cut off, and the rest makes up for it."""
         for _ in range(_ROUNDS):
             canvas = _Between.apply(self._matched(canvas), self._black, self._black + 255)
+        return canvas
+
+    def within(self, canvas: Tensor) -> Tensor:
+        """The canvas as it is, as the view of it has what is outside cut off."""
         return canvas
 
     def _matched(self, picture: Tensor) -> Tensor:
@@ -120,6 +133,10 @@ class LuminanceOnly(Colours):
     def view(self, canvas: Tensor) -> Tensor:
         """The canvas as grey, as far as the content's chroma leaves room for it."""
         return self._grey(_Between.apply(canvas, self._least, self._most))
+
+    def within(self, canvas: Tensor) -> Tensor:
+        """The canvas, as far as the content's chroma leaves room for it."""
+        return canvas.clamp(self._least, self._most)
 
     def picture(self, canvas: Tensor) -> Pixels:
         """The canvas with the content's chroma."""

@@ -56,13 +56,27 @@ class FrameKeeper:
     def _keep(self, step: int, picture: Pixels) -> None:
         self._put(step, self._encode(picture))
 
+    def settle(self) -> None:
+        """Wait until all that was handed over is kept.
+
+        Raises:
+            Exception: what ``encode`` or ``put`` raised for one of them.
+        """
+        while self._frames:
+            self._frames.popleft().result()
+
+    def close(self) -> None:
+        """End the thread; what it did not begin is dropped."""
+        self._thread.shutdown(wait=True, cancel_futures=True)
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._thread.shutdown(wait=True, cancel_futures=error is not None)
-        if error is None:
-            for frame in self._frames:
-                frame.result()
+        try:
+            if error is None:
+                self.settle()
+        finally:
+            self.close()

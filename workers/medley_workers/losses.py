@@ -82,7 +82,7 @@ class Objective:
     def _content_loss(self, features: dict[str, Tensor]) -> Tensor:
         loss = torch.zeros((), device=self.device)
         for index, layer in enumerate(self._options.content_layers):
-            weight = _layer_weight(self._options.content_layer_weights, index, default=0.01)
+            weight = layer_weight(self._options.content_layer_weights, index, default=0.01)
             loss = loss + self._options.content_weight * weight * mse_loss(features[layer], self._content[layer])
         return loss
 
@@ -90,7 +90,7 @@ class Objective:
         loss = torch.zeros((), device=self.device)
         for index, layer in enumerate(self._options.style_layers):
             x = gram(features[layer])
-            weight = _layer_weight(self._options.style_layer_weights, index, default=10.0 / len(x) ** 2)
+            weight = layer_weight(self._options.style_layer_weights, index, default=10.0 / len(x) ** 2)
             for style_weight, targets in zip(self._style_weights, self._styles, strict=True):
                 loss = loss + style_weight * weight * mse_loss(x, targets[layer])
         return loss
@@ -109,6 +109,6 @@ def total_variation(image: Tensor) -> Tensor:
     return across + down
 
 
-def _layer_weight(weights: Sequence[float], index: int, default: float) -> float:
+def layer_weight(weights: Sequence[float], index: int, default: float) -> float:
     """The weight of a layer: where they are fewer than the layers, the last one counts on."""
     return weights[min(index, len(weights) - 1)] if weights else default

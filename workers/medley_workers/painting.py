@@ -1,5 +1,5 @@
-"""One job from its message to its commit: fetch the inputs, paint, keep frames and checkpoints, store the picture and
-the result.
+"""Jobs from their messages to their commits: gather the inputs, paint, keep frames and checkpoints, store the pictures
+and the results.
 
 It knows the numbers and storage, but no queue.
 """
@@ -8,52 +8,43 @@ import json
 import logging
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
+from itertools import chain
 
-import torch
 from PIL import Image
 
-from medley.costs import HISTORY, histories
-from medley.errors import OutOfMemory, PaintingStopped
-from medley.jobs import Batch, HowMade, StyleTransfer, StyleTransferOptions
+from medley.costs import HISTORY, Size, histories
+from medley.errors import MedleyError, OutOfMemory, PaintingStopped
+from medley.jobs import Batch, HowMade, StyleTransfer
 from medley.media import previews
 from medley.media.images import encode_png, shown
+from medley.records import JobId
 from medley.results import Result, Seconds
 from medley_workers.attempt import Attempt
-from medley_workers.checkpoint import Keeping, find_checkpoint, frames_until
-from medley_workers.colours import Colours
+from medley_workers.checkpoint import find_checkpoint, frames_until
+from medley_workers.course import Course, course_of
 from medley_workers.devices import device_name, out_of_memory
-from medley_workers.frames import FrameKeeper
-from medley_workers.scene import Scene, Studio, set_up
-from medley_workers.tensors import Pixels, to_tensor
-from medley_workers.transfer import Step, deterministic, finished_picture, transfer
+from medley_workers.easel import Easel, Look
+from medley_workers.scene import Gathered, Scene, Studio, set_up
+from medley_workers.tensors import Pixels, size_of, to_tensor
+from medley_workers.transfer import deterministic, finished_picture
 
 log = logging.getLogger(__name__)
 
-LOOK_EVERY_S = 0.5
-"""A loss is looked at this often, as looking waits for the device: often enough for a person who watches."""
 
-Look = Callable[[Step, float | None], None]
-"""Told of every step, and of its loss where that was looked at; it may raise PaintingStopped."""
-
-
-@dataclass(frozen=True)
-class Painted:
-    """What the numbers came to: the picture (H, W, 3), its last step, (step, loss) pairs, and its 8-bit loss; beside
-    it small copies of what it was made from, by what they show.
-    """
-
-    picture: Pixels
-    last: Step
-    losses: list[tuple[int, float]]
-    png_loss: float
-    previews: dict[str, bytes]
-
-
-def paint_job(job: StyleTransfer, batch: Batch, studio: Studio, look: Look, load_s: float = 0.0) -> Result:
+def paint_job(
+    job: StyleTransfer,
+    batch: Batch,
+    studio: Studio,
+    look: Look,
+    load_s: float = 0.0,
+    gathered: Gathered | None = None,
+) -> Result:
     """Paint a job of a batch and commit it. It is gone on with where an earlier attempt left a checkpoint.
 
     If memory does not suffice, it is painted once more, with what can be spared.
@@ -64,6 +55,7 @@ def paint_job(job: StyleTransfer, batch: Batch, studio: Studio, look: Look, load
         studio: what to paint with
         look: told of every step
         load_s: the seconds that loading the network took on behalf of this job
+        gathered: its inputs, if they are there already
 
     Returns:
         The commit that stands: ours, or that of a twin that was sooner.
@@ -76,75 +68,154 @@ def paint_job(job: StyleTransfer, batch: Batch, studio: Studio, look: Look, load
         OutOfMemory: the device has no room, whatever is spared.
         PaintingStopped: ``look`` said so; if it is worth keeping, there is a checkpoint now.
     """
-    started = time.monotonic()
-    attempt, painted = _paint_in_room(job, batch.options, studio, look)
-    paint_s = time.monotonic() - started
-    with attempt.or_nothing():
-        attempt.store_picture(encode_png(painted.picture, how_made(job, batch)))
-        attempt.store_previews(painted.previews | {previews.PICTURE: previews.small(Image.fromarray(painted.picture))})
-        all_s = time.monotonic() - started
-        seconds = Seconds(load=load_s, paint=paint_s, store=all_s - paint_s, total=load_s + all_s)
-        result = _result(job, batch, studio, attempt, painted, seconds=seconds)
-    return attempt.commit(result)
-
-
-def _paint_in_room(
-    job: StyleTransfer, options: StyleTransferOptions, studio: Studio, look: Look
-) -> tuple[Attempt, Painted]:
-    """Paint as well as there is room for: with a shorter history if need be, never smaller."""
-    *costlier, cheapest = histories(options)
+    *costlier, cheapest = histories(batch.options)
     for history in costlier:
         try:
-            return _attempt(job, options, studio, look, history)
+            return _paint_alone(job, batch, studio, look, load_s, gathered, history)
         except OutOfMemory as error:
             # As a text: whoever keeps the error keeps what its traceback holds, which is all of the painting.
             log.warning("%s is painted once more (%s): %s", shown(job.names), _economy(cheapest), str(error))
-    return _attempt(job, options, studio, look, cheapest)
+    return _paint_alone(job, batch, studio, look, load_s, gathered, cheapest)
 
 
-def _attempt(
-    job: StyleTransfer, options: StyleTransferOptions, studio: Studio, look: Look, history: int
-) -> tuple[Attempt, Painted]:
+def paint_together(
+    jobs: Sequence[StyleTransfer],
+    batch: Batch,
+    studio: Studio,
+    looks: Mapping[JobId, Look],
+    gathered: Mapping[JobId, Gathered],
+) -> Iterator[tuple[JobId, Result | Exception]]:
+    """Paint jobs of a batch at once, those whose pictures have the size of the first one's, and commit each by itself.
+
+    Yields:
+        Of each: its commit, or what it failed of. Of those that have another size, nothing.
+
+    Raises:
+        OutOfMemory: there is no room for so many.
+        PaintingStopped: one of ``looks`` said so; what is not committed then is given up.
+    """
+    started = time.monotonic()
+    scenes: dict[JobId, Scene] = {}
+    for job in jobs:
+        try:
+            scene = set_up(job, batch.options, studio, gathered=gathered.get(job.id))
+        except MedleyError as error:
+            yield job.id, error
+            continue
+        if not scenes or size_of(scene.canvas) == size_of(next(iter(scenes.values())).canvas):
+            scenes[job.id] = scene
+    if not scenes:
+        return
+    with out_of_memory(), deterministic(batch.options.deterministic):
+        course = course_of(list(scenes.values()), batch.options, studio)
+        yield from _follow_all(
+            {
+                number: Easel(
+                    job, batch.options, scenes[job.id], Attempt(studio.storage, job.id), studio.settings, look
+                )
+                for number, (job, look) in enumerate((job, looks[job.id]) for job in jobs if job.id in scenes)
+            },
+            course,
+            partial(_store, course=course, batch=batch, studio=studio, clock=Clock(started, 0.0, len(scenes))),
+        )
+
+
+def _follow_all(
+    easels: dict[int, Easel], course: Course, store: Callable[[Easel], Result]
+) -> Iterator[tuple[JobId, Result | Exception]]:
+    """Go through the steps of all pictures; each ends by itself."""
+    try:
+        for step in chain.from_iterable(course.steps(None)):
+            if step.picture not in easels:  # it failed
+                continue
+            easel = easels[step.picture]
+            ended: Result | Exception | None
+            try:
+                with easel.attempt.or_nothing():
+                    easel.follow(step)
+                    result = store(easel) if step.is_last else None
+                ended = result and easel.attempt.commit(result)
+            except PaintingStopped:
+                raise
+            except Exception as error:
+                ended = error
+            if ended:
+                del easels[step.picture]
+                easel.close()
+                yield easel.job.id, ended
+    finally:
+        for easel in easels.values():
+            easel.close()
+            easel.attempt.discard()
+
+
+def _paint_alone(
+    job: StyleTransfer,
+    batch: Batch,
+    studio: Studio,
+    look: Look,
+    load_s: float,
+    gathered: Gathered | None,
+    history: int,
+) -> Result:
+    started = time.monotonic()
     attempt = Attempt(studio.storage, job.id, _economy(history))
-    with attempt.or_nothing(), out_of_memory():
-        return attempt, paint(job, options, studio, attempt, look, history=history)
+    options = batch.options
+    with attempt.or_nothing(), out_of_memory(), deterministic(options.deterministic):
+        scene = set_up(job, options, studio, history, gathered)
+        begun = find_checkpoint(studio.storage, job.id, options, scene.canvas)
+        if begun:
+            attempt.go_on_with(begun.how_far, frames_until(begun.how_far.step, options))
+        course = course_of([scene], options, studio, history)
+        easel = Easel(job, options, scene, attempt, studio.settings, look, begun)
+        with closing(easel):
+            for step in chain.from_iterable(course.steps(begun.kept if begun else None)):
+                easel.follow(step)
+            result = _store(easel, course, batch, studio, Clock(started, load_s))
+    return attempt.commit(result)
+
+
+@dataclass(frozen=True)
+class Clock:
+    """When a painting started, on time.monotonic's clock; the seconds that the weights had taken to load before, and
+    how many pictures share the time.
+    """
+
+    started: float
+    load_s: float
+    pictures: int = 1
+
+    def elapsed_s(self) -> float:
+        """A picture's share, so far."""
+        return (time.monotonic() - self.started) / self.pictures
+
+
+def _store(easel: Easel, course: Course, batch: Batch, studio: Studio, clock: Clock) -> Result:
+    """Store what the last step shows, and small copies; returns what is to be committed."""
+    step = easel.last_step
+    picture = finished_picture(step, easel.scene.colours.picture)
+    png_loss = loss_of_picture(easel.scene, course, picture, step.picture)
+    easel.frames.settle()
+    paint_s = clock.elapsed_s()
+    attempt = easel.attempt
+    attempt.store_picture(encode_png(picture, how_made(easel.job, batch)))
+    attempt.store_previews(easel.scene.previews | {previews.PICTURE: previews.small(Image.fromarray(picture))})
+    total_s = clock.elapsed_s()
+    seconds = Seconds(load=clock.load_s, paint=paint_s, store=total_s - paint_s, total=clock.load_s + total_s)
+    height, width, _ = picture.shape
+    return _result(easel, course, batch, studio, (width, height), png_loss, seconds)
+
+
+def loss_of_picture(scene: Scene, course: Course, picture: Pixels, number: int) -> float:
+    """The loss of what people will see: eight bits, and nothing outside of black and white."""
+    height, width, _ = picture.shape
+    image = to_tensor(Image.fromarray(picture), (width, height)).to(scene.canvas.device)
+    return course.loss(scene.colours.seen(image), number)
 
 
 def _economy(history: int) -> str:
     """What is spared with such a history."""
     return f"L-BFGS remembers {history} pairs of vectors instead of {HISTORY}" if history < HISTORY else ""
-
-
-def paint(
-    job: StyleTransfer,
-    options: StyleTransferOptions,
-    studio: Studio,
-    attempt: Attempt,
-    look: Look,
-    *,
-    history: int = HISTORY,
-) -> Painted:
-    """Go through all steps of a job, or those that an earlier attempt left, keeping frames and checkpoints."""
-    with deterministic(options.deterministic):
-        scene = set_up(job, options, studio, history)
-        begun = find_checkpoint(studio.storage, job.id, options, scene.canvas)
-        if begun:
-            attempt.go_on_with(begun.how_far, frames_until(begun.how_far.step, options))
-        kept = begun.kept if begun else None
-        steps = transfer(scene.objective, scene.canvas, options, scene.colours.view, kept=kept, history=history)
-        with FrameKeeper(attempt.store_frame, waiting=studio.settings.frames_waiting) as frames:
-            keeping = Keeping(attempt.store_checkpoint, frames, begun, studio.settings.checkpoint_every_s)
-            last = _follow(steps, options, scene.colours, keeping, look)
-        picture = finished_picture(last, scene.colours.picture)
-        return Painted(picture, last, keeping.losses, loss_of_picture(scene, picture), scene.previews)
-
-
-def loss_of_picture(scene: Scene, picture: Pixels) -> float:
-    """The loss of what people will see: eight bits, and nothing outside of black and white."""
-    height, width, _ = picture.shape
-    image = to_tensor(Image.fromarray(picture), (width, height)).to(scene.objective.device)
-    with torch.no_grad():
-        return float(scene.objective(scene.colours.seen(image)).total)
 
 
 def how_made(job: StyleTransfer, batch: Batch) -> dict[str, str]:
@@ -154,36 +225,11 @@ def how_made(job: StyleTransfer, batch: Batch) -> dict[str, str]:
     return {"Software": f"medley {version('medley')}", "medley": text}
 
 
-def _follow(
-    steps: Iterator[Step], options: StyleTransferOptions, colours: Colours, keeping: Keeping, look: Look
-) -> Step:
-    """Go through all steps, keeping frames and checkpoints and looking at losses; returns the last step."""
-    looked_at = float("-inf")
-    for step in steps:
-        is_kept = bool(options.frame_every) and step.index % options.frame_every == 0
-        is_time = step.index in (0, options.num_steps) or time.monotonic() - looked_at >= LOOK_EVERY_S
-        loss = step.loss() if is_time or is_kept else None  # a frame that leaves the device is waited for in any case
-        if is_time:
-            looked_at = time.monotonic()
-        if step.index > keeping.begun_at:  # what was kept at that one is kept
-            if loss is not None:
-                keeping.losses.append((step.index, loss))
-            if is_kept:
-                keeping.frames.keep(step.index, colours.picture(step.canvas))
-        try:
-            look(step, loss if is_time else None)
-        except PaintingStopped as stopped:
-            if stopped.worth_keeping:
-                keeping.keep_last(step)
-            raise
-        keeping.keep_in_time(step)
-    return step
-
-
 def _result(
-    job: StyleTransfer, batch: Batch, studio: Studio, attempt: Attempt, painted: Painted, *, seconds: Seconds
+    easel: Easel, course: Course, batch: Batch, studio: Studio, size: Size, png_loss: float, seconds: Seconds
 ) -> Result:
-    height, width, _ = painted.picture.shape
+    job, attempt, last = easel.job, easel.attempt, easel.last_step
+    chosen = course.chosen()
     return Result(
         job_id=job.id,
         batch=batch.name,
@@ -193,17 +239,18 @@ def _result(
         options=batch.options,
         engine=batch.engine,
         weights=batch.weights,
-        size=(width, height),
-        steps=painted.last.index,
-        losses=tuple(painted.losses),
-        loss=painted.losses[-1][1],
-        content_loss=float(painted.last.losses.content),
-        png_loss=painted.png_loss,
+        size=size,
+        steps=last.index,
+        losses=tuple(easel.losses),
+        loss=easel.losses[-1][1],
+        content_loss=last.content_loss(),
+        png_loss=png_loss,
         frames=tuple(attempt.frames),
         files=attempt.files,
         seconds=seconds,
         device=device_name(studio.network.device),
-        precision="float32",
+        precision="bfloat16" if chosen.arithmetic == "bfloat16" else "float32",
+        chosen=chosen,
         economy=attempt.economy,
         resumed_at=attempt.resumed_at,
         versions={name: version(name) for name in ("medley", "torch")} | {"python": platform.python_version()},

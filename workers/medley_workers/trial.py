@@ -8,6 +8,7 @@ import math
 import sys
 import time
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -18,7 +19,10 @@ from medley.errors import MedleyError
 from medley.settings import Settings
 from medley.sizes import rendered_size
 from medley_workers.codebook import load_weights
+from medley_workers.course import exact_because
 from medley_workers.devices import choose_device, device_name, free_bytes, out_of_memory
+from medley_workers.engine import Engine
+from medley_workers.fast import Descent, Subject
 from medley_workers.gpus import take_gpu, visible_gpus
 from medley_workers.losses import Objective
 from medley_workers.tensors import size_of
@@ -73,19 +77,24 @@ def try_out(request: TrialRequest, settings: Settings) -> Trial:
     cheapest = histories(request.options)[-1]
     problem = None if free is None else room_problem(*asked, free // sharers, cheapest)
     with out_of_memory():
-        step_s = None if problem else _step_s(network, request)
+        step_s = None if problem else _step_s(network, request, settings)
     return Trial(device=device_name(device), painters=painters, load_s=load_s, step_s=step_s, problem=problem)
 
 
-def _step_s(network: Network, request: TrialRequest) -> float:
-    """Seconds of a step at the size that was asked for."""
+def _step_s(network: Network, request: TrialRequest, settings: Settings) -> float:
+    """Seconds of a step at full size, of the size that was asked for."""
     pixels = math.prod(request.size)
     shrunk = min(1.0, _MOST_PIXELS[network.device.type] / pixels)
     content, *styles = (_noise(size, shrunk) for size in (request.size, *request.style_sizes))
-    options = request.options.model_copy(update={"num_steps": _MOST_STEPS + 1})
-    objective = Objective(network, content, styles, [1.0] * len(styles), options)
-    seconds = _timed(transfer(objective, content, options))
-    return seconds * pixels / math.prod(size_of(content))
+    options = request.options.model_copy(update={"num_steps": _MOST_STEPS + 1, "levels": 1, "target_loss": None})
+    subject = Subject(content.to(network.device), [style.to(network.device) for style in styles], [1.0] * len(styles))
+    if options.precision == "exact" or exact_because(options):
+        objective = Objective(network, content, styles, subject.weights, options)
+        steps = transfer(objective, content, options)
+    else:
+        engine = Engine(network, settings.arithmetic, graphs=settings.graphs)
+        steps = chain.from_iterable(Descent(engine, [subject], options).steps())
+    return _timed(steps) * pixels / math.prod(size_of(content))
 
 
 def _timed(steps: Iterator[Step]) -> float:
@@ -102,7 +111,7 @@ def _timed(steps: Iterator[Step]) -> float:
 
 def _wait(step: Step) -> None:
     """Wait for the device: a value that is read has been computed."""
-    float(step.losses.total)
+    step.loss()
 
 
 def _noise(size: Size, shrunk: float) -> Tensor:

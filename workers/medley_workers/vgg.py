@@ -40,7 +40,7 @@ class Network:
             UsageError: the picture is so small that a layer would be empty, or the weights lack a convolution.
         """
         check_size(image.shape[3], image.shape[2], layers)
-        self._require(layers)
+        self.require(layers)
         depth = max((LAYERS.index(layer) for layer in layers), default=-1) + 1
         outputs = {}
         x = image
@@ -51,7 +51,12 @@ class Network:
                     outputs[layer] = x
         return outputs
 
-    def _require(self, layers: Collection[str]) -> None:
+    def require(self, layers: Collection[str]) -> None:
+        """See that the weights have what these layers need.
+
+        Raises:
+            UsageError: they lack a convolution.
+        """
         if missing := [name for name in convolutions(*layers) if name not in self._weights.layers]:
             raise UsageError(
                 f"The weights end with {self._weights.layers[-1]}, and the layers asked for need {', '.join(missing)}: "
@@ -64,9 +69,10 @@ class Network:
             return pool(x, kernel_size=2)  # (1, C, H // 2, W // 2)
         if "relu" in layer:
             return F.relu(x)
-        return F.conv2d(x, *self._convolution(layer), padding=1)  # (1, C', H, W)
+        return F.conv2d(x, *self.convolution(layer), padding=1)  # (1, C', H, W)
 
-    def _convolution(self, name: str) -> tuple[Tensor, Tensor]:
+    def convolution(self, name: str) -> tuple[Tensor, Tensor]:
+        """Its weight (K, C, 3, 3) and its bias (K,)."""
         if name not in self._convolutions:
             weight, bias = self._weights.convolution(name)
             self._convolutions[name] = weight.to(self.device), bias.to(self.device)

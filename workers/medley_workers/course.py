@@ -1,0 +1,73 @@
+"""How pictures are painted, fast or exact: their steps, and what is told of them beside."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from medley.costs import HISTORY
+from medley.jobs import StyleTransferOptions
+from medley.results import Chosen
+from medley_workers.engine import Engine
+from medley_workers.fast import Descent
+from medley_workers.lbfgs import HISTORY as FAST_HISTORY
+from medley_workers.scene import Scene, Studio
+from medley_workers.transfer import Kept, Step, transfer
+
+
+@dataclass(frozen=True)
+class Course:
+    """``steps`` paints: it yields the steps of the pictures that are not finished, given what is gone on with; ``loss``
+    is the plain loss of the picture of a number, as the network sees it, (1, 3, H, W); ``chosen`` tells what was
+    chosen, once the steps have begun.
+    """
+
+    steps: Callable[[Kept | None], Iterator[Sequence[Step]]]
+    loss: Callable[[Tensor, int], float]
+    chosen: Callable[[], Chosen]
+
+
+def course_of(scenes: Sequence[Scene], options: StyleTransferOptions, studio: Studio, history: int = HISTORY) -> Course:
+    """How to paint these scenes, whose canvases have one size; an exact painting is of one alone.
+
+    ``history`` are the pairs of vectors that L-BFGS remembers, or fewer.
+    """
+    why_exact = exact_because(options)
+    if options.precision == "exact" or why_exact:
+        return _exact(scenes[0], options, history, why_exact)
+    engine = studio.engine(options)
+    descent = Descent(engine, [scene.subject for scene in scenes], options, history=min(history, FAST_HISTORY))
+    return Course(
+        descent.steps,
+        lambda image, number: float(descent.losses(image).total[number]),
+        lambda: _chosen(descent, engine),
+    )
+
+
+def exact_because(options: StyleTransferOptions) -> str:
+    """Why options have no fast form; nothing, if they have one."""
+    return "The fast path has an optimiser of its own, and adam was asked for." if options.optimizer == "adam" else ""
+
+
+def _exact(scene: Scene, options: StyleTransferOptions, history: int, reason: str) -> Course:
+    def steps(kept: Kept | None) -> Iterator[Sequence[Step]]:
+        painting = transfer(scene.objective, scene.canvas, options, scene.colours.view, kept=kept, history=history)
+        for step in painting:
+            yield [step]
+
+    def loss(image: Tensor, number: int) -> float:  # noqa: ARG001  # there is but one
+        with torch.no_grad():
+            return float(scene.objective(image).total)
+
+    chosen = Chosen(precision="exact", reason=reason if options.precision == "fast" else "", arithmetic="float32")
+    return Course(steps, loss, lambda: chosen)
+
+
+def _chosen(descent: Descent, engine: Engine) -> Chosen:
+    return Chosen(
+        precision="fast",
+        arithmetic=engine.arithmetic,
+        levels=tuple((*level.size(descent.size), level.steps) for level in descent.schedule.levels),
+        left_out=tuple(sorted(descent.left_out)),
+    )
