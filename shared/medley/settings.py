@@ -49,11 +49,11 @@ class Settings(BaseSettings):
         "~/.cache, if not set.",
     )
 
-    arithmetic: Literal["auto", "float32", "channels_last", "bfloat16", "winograd"] = Field(
+    arithmetic: Literal["auto", "float32", "channels_last", "bfloat16", "winograd", "winograd_bfloat16"] = Field(
         "auto",
         description="How convolutions are computed where a job does not ask for exact ones: auto tries what there is "
         "and takes the quickest; float32 in torch's own memory format or with the channels last, bfloat16, or "
-        "winograd, medley's own for CPUs.",
+        "medley's own for CPUs, winograd and winograd_bfloat16.",
     )
     target_bytes: int = Field(
         500_000_000,

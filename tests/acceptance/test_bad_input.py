@@ -227,7 +227,7 @@ def test_a_name_belongs_to_its_arguments(farm: Cluster, medley: Medley) -> None:
     again = medley(*SUBMIT, "--pairs", "5", "--json")
     assert (again.code, json.loads(again.out)["enqueued"]) == (0, 0)
     other = medley(*SUBMIT, "--pairs", "5", "--num-steps", "7", "--where", "a=b")
-    other.refuses(2, "'night' exists with other arguments", "where: (), not ('a=b',)", "num_steps: 300, not 7")
+    other.refuses(2, "'night' exists with other arguments", "where: (), not ('a=b',)", "num_steps: 100, not 7")
     assert enqueued(farm) == 5
     assert stored(farm) == before
 

@@ -127,7 +127,7 @@ def with_keys(note: dict[str, Any], old: str, new: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Easel, bytes]:
     """A painting that was stopped after 5 of 12 steps, and its checkpoint."""
-    easel = Easel(tmp_path_factory.mktemp("stopped"), frame_every=2)
+    easel = Easel(tmp_path_factory.mktemp("stopped"), precision="exact", frame_every=2)
     easel.stop_at(5)
     return easel, easel.storage.get(easel.checkpoint)
 

@@ -34,7 +34,8 @@ ASKED: dict[str, tuple[str, ...]] = {
     "the first ReLU alone": ("block1_relu1",),
 }
 
-OUTPUTS, GRADIENT = {"bfloat16": 0.02}, {"bfloat16": 0.12}
+ROUNDED = ("bfloat16", "winograd_bfloat16")
+OUTPUTS, GRADIENT = dict.fromkeys(ROUNDED, 0.02), dict.fromkeys(ROUNDED, 0.12)
 """How far they may be off, as a part of their length."""
 
 EXACT = 1e-5

@@ -24,14 +24,14 @@ def test_a_draft_shows_the_pairs_that_the_best_will_have(dataset: Path) -> None:
     draft, best = asked(dataset, "--quality", "draft"), asked(dataset, "--quality", "best")
     assert draft.sampling.sample_seed == best.sampling.sample_seed
     assert draft.name != best.name
-    assert (best.options.size, best.options.num_steps) == (1024, 500)
+    assert (best.options.size, best.options.num_steps) == (1024, 200)
 
 
 @pytest.mark.parametrize(
     ("line", "size", "pixels", "steps"),
     [
-        ("--quality draft --size 300", 300, 250_000, 150),
-        ("--quality draft --size-pixels 9000", None, 9_000, 150),
+        ("--quality draft --size 300", 300, 250_000, 60),
+        ("--quality draft --size-pixels 9000", None, 9_000, 60),
         ("--quality draft --num-steps 7", 256, 250_000, 7),
     ],
 )

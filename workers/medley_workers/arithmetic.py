@@ -14,11 +14,11 @@ from medley_workers import winograd
 
 log = logging.getLogger(__name__)
 
-Arithmetic = Literal["float32", "channels_last", "bfloat16", "winograd"]
+Arithmetic = Literal["float32", "channels_last", "bfloat16", "winograd", "winograd_bfloat16"]
 """torch's float32 in its own memory format or with a pixel's channels side by side, the latter in bfloat16, or
-float32 by :mod:`medley_workers.winograd`."""
+float32 by :mod:`medley_workers.winograd`, which can also round the factors of its products to bfloat16."""
 
-_ALL: tuple[Arithmetic, ...] = ("winograd", "channels_last", "float32", "bfloat16")
+_ALL: tuple[Arithmetic, ...] = ("winograd_bfloat16", "winograd", "channels_last", "float32", "bfloat16")
 
 REFERENCE: Arithmetic = "channels_last"
 """In which losses are told that are kept."""
@@ -132,8 +132,8 @@ def masked(gradient: Tensor, mask: Tensor | None) -> Tensor:
 
 def make(arithmetic: Arithmetic, weight: Tensor, bias: Tensor) -> Convolution:
     """A convolution of a weight (K, C, 3, 3) and a bias (K,), both float32."""
-    if arithmetic == "winograd":
-        return winograd.WinogradConvolution(weight, bias)
+    if arithmetic in ("winograd", "winograd_bfloat16"):
+        return winograd.WinogradConvolution(weight, bias, bf16=arithmetic == "winograd_bfloat16")
     dtype = torch.bfloat16 if arithmetic == "bfloat16" else torch.float32
     return TorchConvolution(
         weight, bias, dtype, torch.contiguous_format if arithmetic == "float32" else torch.channels_last
@@ -176,9 +176,13 @@ def _quickest(device: torch.device) -> Arithmetic:
 
 def _problem(arithmetic: Arithmetic, device: torch.device) -> str | None:
     """Why an arithmetic cannot be used on a device, in a sentence."""
-    if arithmetic != "winograd":
+    if arithmetic not in ("winograd", "winograd_bfloat16"):
         return None
-    return winograd.unavailable() if device.type == "cpu" else "The kernel of our own is for CPUs."
+    if device.type != "cpu":
+        return "The kernel of our own is for CPUs."
+    if arithmetic == "winograd_bfloat16" and not winograd.unavailable() and not winograd.has_bf16():
+        return "This processor has no instructions for bfloat16 (avx512_bf16)."
+    return winograd.unavailable()
 
 
 def _seconds(arithmetic: Arithmetic) -> float:

@@ -249,7 +249,7 @@ def _result(
         files=attempt.files,
         seconds=seconds,
         device=device_name(studio.network.device),
-        precision="bfloat16" if chosen.arithmetic == "bfloat16" else "float32",
+        precision="bfloat16" if "bfloat16" in chosen.arithmetic else "float32",
         chosen=chosen,
         economy=attempt.economy,
         resumed_at=attempt.resumed_at,

@@ -58,7 +58,9 @@ struct convolution {
 
 enum {
     PLACES = 36,
-    STRIP = 16, /* rows that a thread works on in to_few */
+    BLOCK = 24,         /* tiles, so many that V of 128 channels and M of a panel stay in a core's L2 of 1 MB */
+    SHARED_BLOCK = 192, /* tiles, so many that V and M of 256 channels stay in the L3 */
+    STRIP = 16,         /* rows that a thread works on in to_few */
 };
 
 /* The nearest bfloat16, the even one of two. */
@@ -147,6 +149,11 @@ INLINE void fetch_output(const struct convolution *this, const struct plan *plan
                 fetch(this->mask + begin, ks * 4);
         }
 }
+
+/* ROWS x 2 sums, two vectors of U and one of V are what the registers hold. SCALE is 1 where it can be: a factor then
+ * vanishes wherever a picture is flat, so pixels that are equal stay so, as pooling and its gradient expect. At 3/4
+ * rounding errors are half of what they are at 1, which counts with bfloat16.
+ */
 
 #pragma GCC push_options
 #pragma GCC target("avx2,fma")
@@ -264,7 +271,7 @@ EXPORT void winograd_backward_pooled(int level, int threads, int64_t n, int64_t 
     CALL(run, level, c, k, &this);
 }
 
-#else /* The stages, for one instruction set. */
+#else /* The stages, for one instruction set: LANES, BF16, ROWS, SCALE and NAME are set above. */
 
 #define PANEL (2 * LANES)
 
@@ -585,9 +592,8 @@ static struct plan NAME(plan)(const struct convolution *this)
     struct plan plan = {.across = divided_up(this->w, 4), .down = divided_up(this->h, 4)};
     plan.tiles = this->n * plan.across * plan.down;
     plan.panels = divided_up(this->k, PANEL);
-    plan.shared = plan.tiles < 4 * 24 * this->threads;
-    int64_t most = plan.shared ? 192 : 24;
-    plan.block = divided_up(plan.tiles, divided_up(plan.tiles, most));
+    plan.shared = plan.tiles < 4 * BLOCK * this->threads; /* else some would wait long for the last one */
+    plan.block = divided_up(plan.tiles, divided_up(plan.tiles, plan.shared ? SHARED_BLOCK : BLOCK));
     plan.v_row = this->c * (int64_t)sizeof(factor) + 64;
     plan.v_place = spaced(plan.block * plan.v_row);
     plan.v_size = PLACES * plan.v_place;
@@ -754,9 +760,10 @@ static void NAME(from_few)(const struct convolution *this)
     for (int64_t row = 0; row < this->n * this->h; row++) {
         float *rows = (float *)this->scratch + omp_get_thread_num() * (this->w + 2) * 3 * this->c;
         NAME(interleave)(this, row / this->h, row % this->h, rows);
-        for (int64_t x = 0; x < this->w; x += ROWS)
+        for (int64_t x = 0; x < this->w; x += ROWS) {
+            int64_t pixels = smaller(ROWS, this->w - x);
+            fetch(this->out + (row * this->w + x + ROWS) * this->k, ROWS * this->k * 4); /* what comes after it */
             for (int64_t panel = 0; panel * PANEL < this->k; panel++) {
-                int64_t pixels = smaller(ROWS, this->w - x);
                 const float *u = (const float *)this->u + panel * c * PANEL;
                 float sums[ROWS * PANEL];
                 NAME(multiply)(pixels, c, rows + x * 3 * this->c, 3 * this->c, u, sums, PANEL, u);
@@ -767,6 +774,7 @@ static void NAME(from_few)(const struct convolution *this)
                         store(this->out + (row * this->w + x + pixel) * this->k + k, y);
                     }
             }
+        }
     }
 }
 
