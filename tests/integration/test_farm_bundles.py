@@ -17,6 +17,9 @@ from outcomes import list_outcomes
 
 BUNDLE = 4
 
+LONG = 200
+"""Steps: of a second or more, within which a worker can be told or killed."""
+
 
 @pytest.fixture
 def farm(tmp_path: Path, redis_url: str) -> Iterator[Farm]:
@@ -38,7 +41,7 @@ def paintings(farm: Farm, batch: Batch) -> Counter[JobId]:
 def in_the_midst(farm: Farm, dataset: Path) -> tuple[Worker, Batch, set[JobId], JobId]:
     """A worker at the second job, or a later one, of a bundle of four; what is done, and what it is at."""
     worker = farm.start_worker()
-    batch = farm.submit("bundle", dataset, pairs=BUNDLE, num_steps=40)
+    batch = farm.submit("bundle", dataset, pairs=BUNDLE, num_steps=LONG)
     assert farm.cluster.ledger.queue_lengths()["bulk"] == 1
     wait_until(lambda: farm.done(batch), 60, f"a picture; {farm.told()}")
     at = wait_until(lambda: farm.cluster.ledger.painting(batch.name, 60), 60, f"a painting; {farm.told()}")
@@ -117,7 +120,7 @@ def test_two_workers_share_one_bundle(farm: Farm, dataset: Path) -> None:
     for _ in range(2):
         farm.start_worker()
     wait_until(lambda: len(farm.cluster.ledger.painters()) == 2, 60, f"two painters; {farm.told()}")
-    batch = farm.submit("shared", dataset, pairs=BUNDLE, num_steps=40)
+    batch = farm.submit("shared", dataset, pairs=BUNDLE, num_steps=LONG)
     results = farm.await_end(batch)
     assert len({result.worker for result in results.values()}) == 2
     assert set(paintings(farm, batch).values()) == {1}
