@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable, Sequence
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,17 @@ import numpy as np
 import torch
 from PIL import Image
 
+from medley.costs import Size
 from medley.jobs import StyleTransferOptions
+from medley.layers import convolutions
 from medley.sizes import rendered_size, style_size
 from medley.weightfiles import pastiches_file
+from medley_workers.arithmetic import make
 from medley_workers.codebook import load_weights
 from medley_workers.engine import Engine
-from medley_workers.fast import Descent, Subject
+from medley_workers.fast import Descent
 from medley_workers.losses import Objective
+from medley_workers.scale import Subject
 from medley_workers.tensors import Pixels, size_of, to_picture, to_tensor
 from medley_workers.transfer import transfer
 from medley_workers.vgg import Network
@@ -38,6 +43,7 @@ from medley_workers.vgg import Network
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 Pair = tuple[Path, Path]
+Figures = dict[str, Any]
 
 
 def main() -> None:
@@ -53,14 +59,15 @@ def main() -> None:
             _compare_rates(pairs, args)
             return
         print(
-            f"\n| {args.size} px | loss of pastiche @{args.steps} | its s | its content | its PNG | our s to it | loss "
-            "| steps | content, ratio | PNG / float | PNG / pastiche's | sooner |\n" + "|---" * 12 + "|"
+            f"\n| {args.size} px | arithmetic | loss of pastiche @{args.steps} | its s | its content | its PNG | "
+            "our s to it | loss | steps | content, ratio | PNG / float | PNG / pastiche's | sooner |\n"
+            + "|---" * 13
+            + "|"
         )
-        rows = [_compare(pair, args) for pair in pairs]
-    ratios = [row["ratio"] for row in rows]
-    print(f"\nsooner: mean {statistics.mean(ratios):.1f}, least {min(ratios):.1f}, most {max(ratios):.1f}")
+        rows = [row for pair in pairs for row in _compare(pair, args)]
     if args.json:
         args.json.write_text(json.dumps(rows, indent=1))
+    _print_summary(rows)
 
 
 def _arguments() -> argparse.Namespace:
@@ -71,7 +78,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=300, help="of pastiche, whose loss is to be reached")
     parser.add_argument("--most-steps", type=int, default=200, help="of medley")
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--arithmetic", default="auto")
+    parser.add_argument("--arithmetic", nargs="+", default=["auto"], help="each of which medley paints with, in turn")
     parser.add_argument("--together", type=int, help="pictures in one pass: compare pictures an hour in one process")
     parser.add_argument("--json", type=Path, help="write all figures here")
     parser.add_argument(
@@ -114,43 +121,54 @@ def _cpuinfo() -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
-def _compare(pair: Pair, args: argparse.Namespace) -> dict[str, Any]:
-    """Both on one pair, in turn."""
-    ours, theirs = [], []
+def _compare(pair: Pair, args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Both on one pair, in turn; a row for each arithmetic."""
+    theirs: list[Figures] = []
+    ours: dict[str, list[Figures]] = {arithmetic: [] for arithmetic in args.arithmetic}
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(args.runs):
             theirs.append(_child("pastiche", pair, args, Path(folder, "pastiche.png")))
-            ours.append(_child("medley", pair, args, Path(folder, "medley.png"), target=theirs[-1]["loss"]))
+            for arithmetic, runs in reversed(ours.items()):  # the picture of the first one is shown
+                how = ["--arithmetic", arithmetic, "--target", repr(theirs[-1]["loss"])]
+                runs.append(_child("medley", pair, args, Path(folder, "medley.png"), how))
         if args.show:
             _show(args.show, pair, Path(folder), args)
-    row = {
-        "pair": " x ".join(path.stem for path in pair),
-        "pastiche": theirs,
-        "medley": ours,
-        "ratio": statistics.mean(run["seconds"] for run in theirs) / statistics.mean(run["seconds"] for run in ours),
-    }
-    _print_row(row)
-    return row
+    rows = [
+        {
+            "pair": " x ".join(path.stem for path in pair),
+            "arithmetic": arithmetic,
+            "pastiche": theirs,
+            "medley": runs,
+            "ratio": _mean(theirs, "seconds") / _mean(runs, "seconds"),
+        }
+        for arithmetic, runs in ours.items()
+    ]
+    for row in rows:
+        _print_row(row)
+    return rows
 
 
-def _child(who: str, pair: Pair, args: argparse.Namespace, out: Path, target: float | None = None) -> dict[str, Any]:
+def _child(who: str, pair: Pair, args: argparse.Namespace, out: Path, how: Sequence[str] = ()) -> Figures:
     command = [sys.executable, __file__, "--one", who, "--pair", *map(str, pair), "--size", str(args.size)]
-    command += ["--steps", str(args.steps), "--most-steps", str(args.most_steps), "--arithmetic", args.arithmetic]
-    command += ["--out", str(out)] + (["--target", repr(target)] if target else [])
+    command += ["--steps", str(args.steps), "--most-steps", str(args.most_steps), "--out", str(out), *how]
     answer = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
-    figures: dict[str, Any] = json.loads(answer.splitlines()[-1])
+    figures: Figures = json.loads(answer.splitlines()[-1])
     return figures
+
+
+def _mean(runs: Iterable[Figures], what: str) -> float:
+    return float(statistics.mean(run[what] for run in runs))
 
 
 def _print_row(row: dict[str, Any]) -> None:
     def mean(who: str, what: str) -> float:
-        return float(statistics.mean(run[what] for run in row[who]))
+        return _mean(row[who], what)
 
     spread = [theirs["seconds"] / ours["seconds"] for theirs, ours in zip(row["pastiche"], row["medley"], strict=True)]
     print(
-        f"| {row['pair']} | {mean('pastiche', 'loss'):,.0f} | {mean('pastiche', 'seconds'):.1f} | "
-        f"{mean('pastiche', 'content'):,.0f} | {mean('pastiche', 'png'):,.0f} | {mean('medley', 'seconds'):.1f} | "
-        f"{mean('medley', 'loss'):,.0f} | {mean('medley', 'steps'):.0f} | "
+        f"| {row['pair']} | {row['medley'][0]['arithmetic']} | {mean('pastiche', 'loss'):,.0f} | "
+        f"{mean('pastiche', 'seconds'):.1f} | {mean('pastiche', 'content'):,.0f} | {mean('pastiche', 'png'):,.0f} | "
+        f"{mean('medley', 'seconds'):.1f} | {mean('medley', 'loss'):,.0f} | {mean('medley', 'steps'):.0f} | "
         f"{mean('medley', 'content') / mean('pastiche', 'content'):.2f} | "
         f"{mean('medley', 'png') / mean('medley', 'loss'):.3f} | "
         f"{mean('medley', 'png') / mean('pastiche', 'png'):.2f} | "
@@ -159,19 +177,45 @@ def _print_row(row: dict[str, Any]) -> None:
     )
 
 
-def _one(args: argparse.Namespace) -> dict[str, Any]:
+def _print_summary(rows: Sequence[dict[str, Any]]) -> None:
+    """Over all pairs, by arithmetic: how much sooner, and what a step and a process cost."""
+    print(
+        "\n| over all pairs | sooner: mean | median | least | most | start, s | a step, ms | of that, convolutions "
+        "| peak memory, MB |\n" + "|---" * 9 + "|"
+    )
+    for arithmetic in dict.fromkeys(row["arithmetic"] for row in rows):
+        of_it = [row for row in rows if row["arithmetic"] == arithmetic]
+        ratios = [row["ratio"] for row in of_it]
+        runs = [run for row in of_it for run in row["medley"]]
+        step_ms = 1000 * statistics.mean(run["steps_s"] / run["steps"] for run in runs)
+        print(
+            f"| {runs[0]['arithmetic']} | **{statistics.mean(ratios):.1f}** | {statistics.median(ratios):.1f} | "
+            f"{min(ratios):.1f} | {max(ratios):.1f} | {_mean(runs, 'load'):.2f} | {step_ms:.0f} | "
+            f"{1000 * _mean(runs, 'convolutions_s') / step_ms:.0%} | {_mean(runs, 'peak') / 1e6:,.0f} |"
+        )
+    runs = [run for row in rows for run in row["pastiche"]]
+    step_ms = 1000 * statistics.mean(run["steps_s"] / run["steps"] for run in runs)
+    print(f"| pastiche | | | | | {_mean(runs, 'load'):.2f} | {step_ms:.0f} | | {_mean(runs, 'peak') / 1e6:,.0f} |")
+
+
+def _one(args: argparse.Namespace) -> Figures:
     """One painting in this process, whose imports are done."""
     if DEVICE == "cuda":
         torch.zeros(1, device=DEVICE)  # the driver's start is no one's
     started = time.perf_counter()
     paint = {"pastiche": _paint_pastiche, "medley": _paint_medley, "exact": _paint_exact}[args.one]
     figures = paint(args)
-    figures["seconds"] = figures.get("seconds") or time.perf_counter() - started
-    cuda = torch.cuda.max_memory_allocated() if DEVICE == "cuda" else 0
-    return figures | {"rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, "cuda": cuda}
+    return {"seconds": time.perf_counter() - started} | figures
 
 
-def _paint_pastiche(args: argparse.Namespace) -> dict[str, Any]:
+def _peak() -> int:
+    """Bytes of a GPU's memory that were in use at most; without one, of the process's."""
+    if DEVICE == "cuda":
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _paint_pastiche(args: argparse.Namespace) -> Figures:
     import warnings
 
     from pastiche import pastiche
@@ -181,20 +225,22 @@ def _paint_pastiche(args: argparse.Namespace) -> dict[str, Any]:
     started = time.perf_counter()
     artist = pastiche.PasticheArtist(str(content), [str(style)], size=args.size, device=DEVICE)
     load_s = time.perf_counter() - started
+    begun = time.perf_counter()
     for _ in range(args.steps):
         artist.draw()
+    steps_s = time.perf_counter() - begun
     with torch.no_grad():
         loss = float(artist._calc_loss())
     picture = to_picture(artist.pastiche)
     Image.fromarray(picture).save(args.out)
-    seconds = time.perf_counter() - started
+    seconds, peak = time.perf_counter() - started, _peak()
     objective, _ = _judge(args)
-    return {"seconds": seconds, "load": load_s, "loss": loss, "steps": args.steps} | _judged(
-        objective, artist.pastiche.detach(), picture
-    )
+    return {
+        "seconds": seconds, "load": load_s, "loss": loss, "steps": args.steps, "steps_s": steps_s, "peak": peak,
+    } | _judged(objective, artist.pastiche.detach(), picture)  # fmt: skip
 
 
-def _paint_exact(args: argparse.Namespace) -> dict[str, Any]:
+def _paint_exact(args: argparse.Namespace) -> Figures:
     objective, subject = _judge(args)
     options = StyleTransferOptions(size=args.size, num_steps=args.steps, precision="exact")
     *_, step = transfer(objective, subject.content, options)
@@ -203,10 +249,10 @@ def _paint_exact(args: argparse.Namespace) -> dict[str, Any]:
     return {"loss": step.loss(), "steps": step.index} | _judged(objective, step.canvas, picture)
 
 
-def _paint_medley(args: argparse.Namespace) -> dict[str, Any]:
+def _paint_medley(args: argparse.Namespace) -> Figures:
     started = time.perf_counter()
-    engine = Engine(Network(load_weights(_weights()), DEVICE), args.arithmetic)
-    load_s = time.perf_counter() - started
+    engine = Engine(Network(load_weights(_weights()), DEVICE), args.arithmetic[0])
+    load_s = time.perf_counter() - started  # and for trying convolutions, if the arithmetic is auto
     options = StyleTransferOptions(size=args.size, num_steps=args.most_steps, target_loss=args.target)
     descent = Descent(engine, [_subject(args.pair, options)], options)
     begun = time.perf_counter()
@@ -216,12 +262,38 @@ def _paint_medley(args: argparse.Namespace) -> dict[str, Any]:
     steps_s = time.perf_counter() - begun
     picture = to_picture(step.canvas)
     Image.fromarray(picture).save(args.out)
-    seconds = time.perf_counter() - started
+    seconds, peak = time.perf_counter() - started, _peak()
+    convolutions_s = _convolutions_s(engine, options, frozenset(descent.left_out), size_of(step.canvas))
     objective, _ = _judge(args)
     return {
-        "seconds": seconds, "load": load_s, "loss": loss, "steps": step.index, "steps_s": steps_s,
-        "arithmetic": engine.arithmetic, "left_out": sorted(descent.left_out),
+        "seconds": seconds, "load": load_s, "loss": loss, "steps": step.index, "steps_s": steps_s, "peak": peak,
+        "arithmetic": engine.arithmetic, "left_out": sorted(descent.left_out), "convolutions_s": convolutions_s,
     } | _judged(objective, step.canvas, picture)  # fmt: skip
+
+
+def _convolutions_s(engine: Engine, options: StyleTransferOptions, left_out: frozenset[str], size: Size) -> float:
+    """Of a step, both ways through its convolutions one by one, with nothing between them: the quickest of each."""
+    total_s = 0.0
+    for layer in convolutions(*(frozenset((*options.content_layers, *options.style_layers)) - left_out)):
+        weight, bias = engine.network.convolution(layer)
+        width, height = (side >> int(layer[len("block")]) - 1 for side in size)
+        convolution = make(engine.arithmetic, weight, bias)
+        x = torch.randn((1, weight.shape[1], height, width), device=DEVICE)
+        given = convolution.forward(x)  # as the one before gives it to the next
+        x = x.to(given.dtype, memory_format=_format(given))
+        seconds = []
+        for _ in range(6):  # the first prepare
+            started = time.perf_counter()
+            convolution.backward(convolution.forward(x), (height, width))
+            if DEVICE == "cuda":
+                torch.cuda.synchronize()
+            seconds.append(time.perf_counter() - started)
+        total_s += min(seconds)
+    return total_s
+
+
+def _format(x: torch.Tensor) -> torch.memory_format:
+    return torch.contiguous_format if x.is_contiguous() else torch.channels_last
 
 
 def _weights() -> Path:
@@ -281,7 +353,7 @@ def _compare_rates(pairs: list[Pair], args: argparse.Namespace) -> None:
         losses.append(artist.loss)
         drawn_s.append(time.perf_counter() - started)
     theirs_s = (time.perf_counter() - begun) / len(pairs)
-    engine = Engine(Network(load_weights(_weights()), DEVICE), args.arithmetic)
+    engine = Engine(Network(load_weights(_weights()), DEVICE), args.arithmetic[0])
     subjects = list(islice(cycle([_subject(pair, options) for pair in pairs]), args.together))
     targets = list(islice(cycle(losses), args.together))
     for turn in range(1 + args.runs):  # the first prepares
@@ -300,7 +372,7 @@ def _compare_rates(pairs: list[Pair], args: argparse.Namespace) -> None:
 
 
 def _paint_until(descent: Descent, targets: list[float]) -> list[int]:
-    """Paint until every picture's loss is as low as its target; returns after how many steps each was."""
+    """Paint until every picture's loss is as low as its target; returns after how many steps they were."""
     reached: dict[int, int] = {}
     for steps in descent.steps():
         if steps[0].index % 5 and not steps[0].is_last:
@@ -310,7 +382,9 @@ def _paint_until(descent: Descent, targets: list[float]) -> list[int]:
                 reached[step.picture] = step.index
         if len(reached) == len(targets):
             break
-    return [reached.get(picture, 10**6) for picture in range(len(targets))]
+    if len(reached) < len(targets):
+        sys.exit(f"{len(targets) - len(reached)} of {len(targets)} did not come to it; raise --most-steps.")
+    return list(reached.values())
 
 
 if __name__ == "__main__":
