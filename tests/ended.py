@@ -13,11 +13,10 @@ from medley.telling import quiet
 from medley.walks import Walk, WalkBatch
 from medley_producer.submit import Request, submit
 from medley_producer.walking import submit_walk
-from medley_workers.painting import paint_job
 from medley_workers.scene import Studio
 from medley_workers.walking import Gear, render_stretch
 from outcomes import an_outcome, transfers
-from studio import LAYERS, network
+from studio import LAYERS, network, paint_job
 
 
 def paint_batch(cluster: Cluster, sampling: Sampling, name: str = "b", fail: int = 0, **options: Any) -> Batch:

@@ -30,8 +30,8 @@ from medley.settings import Settings
 from medley.storage import open_storage
 from medley.storage.folder import FolderStorage
 from medley_workers.codebook import load_weights
-from medley_workers.painting import paint_job
-from medley_workers.scene import Studio
+from medley_workers.painting import painted_job
+from medley_workers.scene import Gathered, Studio
 from medley_workers.transfer import Step
 from medley_workers.vgg import Network
 from medley_workers.weights import find_weights
@@ -93,6 +93,13 @@ def make_job(
     picture = submitted(studio, content)
     blend = tuple(Style(**submitted(studio, path).model_dump(), weight=weight) for path, weight in styles.items())
     return StyleTransfer(id=job_id(picture, blend, options, DEFAULT_WEIGHTS), content=picture, styles=blend)
+
+
+def paint_job(
+    job: StyleTransfer, batch: Batch, studio: Studio, look: Look, load_s: float = 0.0, gathered: Gathered | None = None
+) -> Result:
+    """Paint a job and commit it."""
+    return painted_job(job, batch, studio, look, load_s, gathered)()
 
 
 def make_batch(options: StyleTransferOptions) -> Batch:

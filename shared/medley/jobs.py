@@ -21,7 +21,7 @@ from medley.layers import CONTENT_LAYERS, LAYERS, STYLE_LAYERS, convolutions
 from medley.networks import WalkOptions
 from medley.records import BatchName, Digest, InputName, JobId, Record, canonical_json
 
-ENGINE = 4
+ENGINE = 5
 """Raised when the same request would give other pixels, with other default weights too; part of job ids and of queue
 names, so that no worker is sent jobs whose weights it does not have."""
 
@@ -103,8 +103,9 @@ class StyleTransferOptions(Record):
     )
     num_steps: PositiveInt = Field(
         FAST_STEPS,
-        description="steps of the optimiser at full size, at most; 100 come lower than 300 plain ones, which is the "
-        "default with --precision exact. Some of the time is spent on smaller sizes, where several steps count as one",
+        description="steps of the optimiser at full size, at most. 100 come to about the loss of 300 plain ones, which "
+        "is the default with --precision exact and --optimizer adam. Some of the time is spent on smaller sizes, where "
+        "several steps count as one",
     )
     target_loss: PositiveFloat | None = Field(None, description="stop when the loss is no more than this")
     precision: Literal["fast", "exact"] = Field(
@@ -116,7 +117,9 @@ class StyleTransferOptions(Record):
         None, description="sizes at which fast paints, each twice the one before; by the size, if not given"
     )
     whitened_steps: NonNegativeInt | None = Field(
-        None, description="steps at full size in which fast compares whitened Grams first; 45, if not given"
+        None,
+        description="steps at full size in which fast compares whitened Grams first, at most; 45, if not given, and "
+        "never more than 0.6 of those at full size",
     )
     content_weight: NonNegativeFloat = Field(1.0, description="how much the content counts")
     tv_weight: NonNegativeFloat = Field(0.0, description="how much smoothness (total variation) counts")
@@ -147,7 +150,7 @@ class StyleTransferOptions(Record):
     @model_validator(mode="before")
     @classmethod
     def _steps_of_exact(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("precision") == "exact":
+        if isinstance(values, dict) and (values.get("precision") == "exact" or values.get("optimizer") == "adam"):
             return {"num_steps": EXACT_STEPS} | values
         return values
 
@@ -175,11 +178,25 @@ class StyleTransferOptions(Record):
             raise ValueError("content_layers and style_layers are both empty, so there is nothing to paint")
         return self
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether the plain steps are made: as was asked for, or as there is no fast form, which Adam has none of."""
+        return self.precision == "exact" or self.optimizer == "adam"
+
+    @property
+    def alone(self) -> bool:
+        """Whether a picture must be painted by itself: exact steps are of one, and in a pass of several, others bear on
+        how sums are rounded, and on what the steps do without.
+        """
+        return self.is_exact or self.deterministic
+
     def identity(self) -> dict[str, Any]:
         """What of the options bears on pixels and files: the seed only where there is noise, numbers of pixels only
-        where no side is given, and of a picture to begin with its bytes, not its name.
+        where no side is given, what the fast path does only where it is taken, and of a picture to begin with its
+        bytes, not its name.
         """
         unused = {"seed": self.init != "noise", "size_pixels": self.size, "style_size_pixels": self.style_size}
+        unused |= {"levels": self.is_exact, "whitened_steps": self.is_exact}
         values = self.model_dump(mode="json", exclude_none=True, exclude={name for name in unused if unused[name]})
         return values | ({"init": self.init.sha256} if isinstance(self.init, Picture) else {})
 

@@ -75,7 +75,7 @@ class Chosen(Record):
     """What a worker chose for a painting: ``exact`` where a fast one was asked for has a reason.
 
     ``levels`` are the sizes (width and height, px) of the fast path and its steps there in whitened form; at the last
-    one, which is full size, plain steps follow. ``left_out`` are style layers that the steps did without.
+    one, which is full size, plain steps follow. ``left_out`` are style layers that the last steps did without.
     """
 
     precision: Literal["fast", "exact"]

@@ -51,15 +51,15 @@ class Settings(BaseSettings):
 
     arithmetic: Literal["auto", "float32", "channels_last", "bfloat16", "winograd", "winograd_bfloat16"] = Field(
         "auto",
-        description="How convolutions are computed where a job does not ask for exact ones: auto tries what there is "
-        "and takes the quickest; float32 in torch's own memory format or with the channels last, bfloat16, or "
-        "medley's own for CPUs, winograd and winograd_bfloat16.",
+        description="How convolutions are computed where a job does not ask for exact ones: auto tries on a CPU what "
+        "there is and takes the quickest, and on a GPU takes bfloat16 where it has that; float32 in torch's own memory "
+        "format or with the channels last, bfloat16, or medley's own for CPUs, winograd and winograd_bfloat16.",
     )
     target_bytes: int = Field(
         500_000_000,
         ge=0,
         description="Bytes of the device's memory for what was seen of contents and styles: a photo that has a hundred "
-        "styles is looked at once.",
+        "styles is looked at once. Jobs that ask for the same pixels each time have as much for themselves.",
     )
     graphs: bool = Field(True, description="Whether a GPU is handed a step as one CUDA graph instead of call by call.")
     bundle: int = Field(

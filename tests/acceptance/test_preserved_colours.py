@@ -14,10 +14,9 @@ from PIL import Image
 from medley.jobs import StyleTransferOptions
 from medley.results import Result
 from medley_producer.samples import paint_samples
-from medley_workers.painting import paint_job
 from medley_workers.scene import set_up
 from medley_workers.tensors import to_tensor
-from studio import make_batch, make_job, open_studio
+from studio import make_batch, make_job, open_studio, paint_job
 
 Floats = NDArray[np.float64]
 CHROMA_RGB = np.array([[0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])  # I and Q, by the NTSC's definition

@@ -34,6 +34,9 @@ def places(
     }
 
 
+SHOWN = "[...document.querySelectorAll('dialog img')].map((image) => image.src).join()"
+
+
 def look_through(visit: Visit) -> None:
     """Open the first pair, and go from the photo to the picture."""
     page = visit.page
@@ -42,12 +45,14 @@ def look_through(visit: Visit) -> None:
     slider = page.locator("dialog input[type=range]")
     slider.focus()
     assert slider.get_attribute("max") == "3"  # steps 0, 2, 4, and the picture
-    shown = set()
-    for key in ("End", "Home", "ArrowRight", "ArrowRight", "ArrowRight"):
+    slider.press("End")
+    shown = [page.evaluate(SHOWN)]
+    for key in ("Home", "ArrowRight", "ArrowRight", "ArrowRight"):
         slider.press(key)
-        page.wait_for_function("() => [...document.querySelectorAll('dialog img')].every((i) => i.complete)")
-        shown.add(page.locator("dialog").evaluate("d => [...d.querySelectorAll('img')].map((i) => i.src).join()"))
-    assert len(shown) == 4
+        # A frame takes its place once it is decoded.
+        page.wait_for_function(f"before => {SHOWN} !== before", arg=shown[-1])
+        shown.append(page.evaluate(SHOWN))
+    assert len(set(shown)) == 4
     assert page.locator("dialog svg polyline").count() == 1
     page.keyboard.press("Escape")
     assert not page.locator("dialog").is_visible()

@@ -12,10 +12,9 @@ from farm import open_farm
 from medley import keys
 from medley.errors import StorageRefused
 from medley.results import Result
-from medley_workers.painting import paint_job
 from medley_workers.transfer import Step
 from outcomes import transfers
-from studio import LAYERS, Easel, open_studio, token
+from studio import LAYERS, Easel, open_studio, paint_job, token
 
 TAKEN_OVER_WITHIN_S = 60.0
 

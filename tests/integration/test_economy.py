@@ -34,7 +34,7 @@ def test_where_memory_is_short_less_is_remembered_and_that_is_said(
     assert easel.undisturbed().economy == ""
     leave_room(easel, monkeypatch, wanted=LEAST_HISTORY)
     result = easel.paint()
-    assert result.economy == "L-BFGS remembers 10 pairs of vectors instead of 100"
+    assert result.economy == "L-BFGS remembers 10 pairs of vectors instead of 60"
     assert result.size == (48, 36)
     assert result.losses[-1][0] == 30
     (told,) = caplog.messages

@@ -113,7 +113,7 @@ def outlast_three_leases(farm: Farm, dataset: Path) -> None:
     farm.start_worker()
     farm.await_end(farm.submit("warm-up", dataset, pairs=1))
     (short,) = farm.await_end(farm.submit("short", dataset, pairs=1, num_steps=100)).values()
-    steps = round(100 * 4 * lease_s / short.seconds.paint)
+    steps = round(100 * 5 * lease_s / short.seconds.paint)
     idle = farm.start_worker()
     wait_until(lambda: "ready." in idle.log.read_text(), 30, "a second worker that could take the job")
     (result,) = farm.await_end(farm.submit("long", dataset, pairs=1, num_steps=steps), within_s=10 * lease_s).values()

@@ -57,14 +57,16 @@ def assert_ended_well(farm: Farm, batch: Batch, done: set[JobId]) -> None:
     assert list_outcomes(farm.cluster.storage, batch.name).failed == set()
 
 
-@pytest.mark.parametrize("together", ["never", "always"])
-def test_one_bad_picture_fails_its_own_job_of_a_bundle(farm: Farm, dataset: Path, together: str) -> None:
+@pytest.mark.parametrize(("together", "precision"), [("never", "fast"), ("always", "fast"), ("always", "exact")])
+def test_one_bad_picture_fails_its_own_job_of_a_bundle(
+    farm: Farm, dataset: Path, together: str, precision: str
+) -> None:
     whole = (dataset / "contents" / "photo0.jpg").read_bytes()
     (dataset / "contents" / "photo0.jpg").write_bytes(whole[: len(whole) // 2])
     for n in (1, 2):
         (dataset / "styles" / f"paint{n}.png").unlink()
     worker = farm.start_worker(together=together)
-    batch = farm.submit("bad", dataset)
+    batch = farm.submit("bad", dataset, precision=precision)
     assert len(farm.await_end(batch)) == BUNDLE - 1
     (failed,) = list_outcomes(farm.cluster.storage, batch.name).failed
     outcome = read_outcome(farm.cluster.storage, batch.name, failed, "failed")
@@ -72,8 +74,9 @@ def test_one_bad_picture_fails_its_own_job_of_a_bundle(farm: Farm, dataset: Path
     assert "photo0.jpg" in outcome.reason
     assert worker.deliveries() == 1
     log = worker.log.read_text()
-    assert log.count("Painting 3 pictures together") == (together == "always")
-    assert len(re.findall(r"Painting photo", log)) == (1 if together == "always" else BUNDLE)
+    at_once = together == "always" and precision == "fast"
+    assert log.count("Painting 3 pictures together") == at_once
+    assert len(re.findall(r"Painting photo", log)) == (1 if at_once else BUNDLE)
 
 
 def test_a_worker_that_is_killed_within_a_bundle(farm: Farm, dataset: Path) -> None:

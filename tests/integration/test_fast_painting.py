@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,17 @@ import torch
 
 from conftest import draw_picture
 from medley import keys
-from medley.errors import ImageError, NumbersError, PaintingStopped
+from medley.errors import ImageError, MedleyError, NumbersError, PaintingStopped
 from medley.jobs import StyleTransfer, StyleTransferOptions
 from medley.records import JobId
 from medley.results import Result
 from medley_workers.easel import Look
-from medley_workers.painting import paint_job, paint_together
+from medley_workers.fast import Descent
+from medley_workers.painting import paint_together
 from medley_workers.scene import Gathered, Studio, gather, set_up
 from medley_workers.targets import TargetCache, Tensors
-from medley_workers.transfer import Step
-from studio import LAYERS, Faulty, make_batch, make_job, open_studio
+from medley_workers.transfer import Kept, Step
+from studio import LAYERS, Faulty, make_batch, make_job, open_studio, paint_job
 
 
 @pytest.fixture
@@ -166,8 +167,15 @@ def together(
     found: dict[JobId, Result | Exception] = {}
     for job, ended in painting:
         assert job not in found, "it ended twice"
-        found[job] = ended
+        found[job] = ended if isinstance(ended, Exception) else committed(ended)
     return found
+
+
+def committed(finish: Callable[[], Result]) -> Result | Exception:
+    try:
+        return finish()
+    except MedleyError as error:
+        return error
 
 
 def results_in(found: Mapping[JobId, Result | Exception]) -> list[Result]:
@@ -236,6 +244,30 @@ def test_a_job_whose_numbers_end_fails_alone(studio: Studio, a_job: Make) -> Non
     results = results_in(found)
     assert {result.job_id for result in results} == {jobs[0].id, jobs[2].id}
     assert_whole(studio, results)
+
+
+def test_nothing_is_painted_for_jobs_that_have_all_failed(
+    studio: Studio, a_job: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = options()
+    jobs = [a_job(asked, n, 100 + n) for n in range(2)]
+    made: list[int] = []
+    steps_of = Descent.steps
+
+    def counted(descent: Descent, kept: Kept | None = None) -> Iterator[Sequence[Step]]:
+        for steps in steps_of(descent, kept):
+            made.append(steps[0].index)
+            yield steps
+
+    def fail(step: Step, _: float | None) -> None:
+        if step.index == 2:
+            raise NumbersError("It is one flat colour.")
+
+    monkeypatch.setattr(Descent, "steps", counted)
+    found = together(studio, jobs, asked, looks={job.id: fail for job in jobs})
+    assert [type(ended) for ended in found.values()] == [NumbersError] * 2
+    assert made == [0, 1, 2]
+    assert_whole(studio, [])
 
 
 def test_a_job_that_cannot_be_stored_fails_alone(studio: Studio, faulty: Faulty, a_job: Make) -> None:

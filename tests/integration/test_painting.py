@@ -20,12 +20,11 @@ from medley.jobs import DEFAULT_WEIGHTS, ENGINE, HowMade, Picture, StyleTransfer
 from medley.results import Result
 from medley.settings import Settings
 from medley_workers.gpus import take_gpu
-from medley_workers.painting import paint_job
 from medley_workers.scene import Studio
 from medley_workers.tensors import to_picture, to_tensor
 from medley_workers.transfer import Step
 from outcomes import PREVIEWS
-from studio import LAYERS, Faulty, make_batch, make_job, open_studio, submitted
+from studio import LAYERS, Faulty, make_batch, make_job, open_studio, paint_job, submitted
 
 FILES = {"frames/000000.jpg", "frames/000002.jpg", "frames/000004.jpg", "pastiche.png", *PREVIEWS, "style-2.jpg"}
 """What a painting in two styles leaves beside its result."""

@@ -19,8 +19,9 @@ from medley_workers.arithmetic import Arithmetic
 from medley_workers.chain import Chain
 from medley_workers.colours import keep_colours
 from medley_workers.engine import Engine
-from medley_workers.fast import Descent, Subject
+from medley_workers.fast import Descent
 from medley_workers.losses import Objective
+from medley_workers.scale import Subject
 from medley_workers.tensors import MEAN_BGR, to_picture, to_tensor
 from medley_workers.transfer import Kept, Step, transfer
 from studio import network
@@ -253,6 +254,15 @@ def test_a_painting_ends_where_its_loss_is_as_low_as_was_asked_for(draw: Draw) -
 
 def losses_of(steps: Sequence[Told]) -> dict[int, float]:
     return {step.index: step.loss for step in steps if step.loss is not None}
+
+
+def test_a_target_that_the_start_has_reached_leaves_it_as_it_is(draw: Draw) -> None:
+    subject = subject_of(draw)
+    start = painted(subject, options())[0]
+    assert start.loss is not None
+    (found,) = painted(subject, options(target_loss=start.loss * 1.001))
+    assert (found.index, found.is_last) == (0, True)
+    assert torch.equal(found.canvas, start.canvas)
 
 
 def test_a_target_that_is_not_reached_ends_with_the_steps(draw: Draw) -> None:
@@ -551,7 +561,7 @@ def test_no_step_at_full_size_waits_for_the_device(
 
 
 def test_steps_go_on_from_where_they_were(default: Default) -> None:
-    """No step is longer than the optimiser allows, but for the first of a phase or a level."""
+    """No step at full size is longer than the optimiser allows."""
     _, _, steps = default
     at_full_size = [step for step in steps if step.loss is not None][1:]
     moves = [float((after.canvas - before.canvas).square().mean().sqrt()) for before, after in pairwise(at_full_size)]

@@ -71,9 +71,9 @@ def request_id(
 
 
 def test_this_request_has_this_id_for_ever() -> None:
-    assert ENGINE == 4, "with another engine, pin its ids here"
-    assert request_id() == "c1eff1e954efd2a03a75129001643b2a"
-    assert request_id(init="noise", seed=7, size=512, style_layer_weights=(1, 2)) == "b5dad2be6a31611b6de6f5ae4ada7350"
+    assert ENGINE == 5, "with another engine, pin its ids here"
+    assert request_id() == "df96450e0abe8639f252c1e516bc0dc2"
+    assert request_id(init="noise", seed=7, size=512, style_layer_weights=(1, 2)) == "81d74f95c8a202f4bee0649ee75a3391"
 
 
 def test_a_batch_gives_the_ids_that_its_jobs_have_alone() -> None:
@@ -87,6 +87,12 @@ def test_each_option_makes_another_job() -> None:
     assert {*OTHER, "seed"} == StyleTransferOptions.model_fields.keys()
     ids = {request_id(**{name: value}) for name, value in OTHER.items()}
     assert len(ids | {request_id()}) == len(OTHER) + 1
+
+
+@pytest.mark.parametrize("exact", [{"precision": "exact"}, {"optimizer": "adam"}])
+def test_what_the_fast_path_does_is_nothing_to_an_exact_job(exact: dict[str, str]) -> None:
+    assert request_id(**exact, levels=2, whitened_steps=30) == request_id(**exact)
+    assert StyleTransferOptions.model_validate(exact).num_steps == 300
 
 
 def test_each_input_makes_another_job(monkeypatch: pytest.MonkeyPatch) -> None:

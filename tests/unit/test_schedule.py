@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from medley.jobs import StyleTransferOptions
 from medley.layers import LAYERS
 from medley.sizes import smallest_side
-from medley_workers.schedule import Level, Schedule, plan
+from medley_workers.schedule import Level, Schedule, plan, shrunk
 
 SIDES = st.integers(48, 1024)
 SIZES = st.tuples(SIDES, SIDES)
@@ -48,7 +48,6 @@ def test_all_steps_take_as_long_as_was_asked_for(
     assert schedule.plain_steps >= 0
     *smaller, full = schedule.levels
     assert full.smaller == 1
-    assert full.size(size) == size
     assert full.steps >= 0
     assert [level.smaller for level in smaller] == [2**n for n in range(len(smaller), 0, -1)]
     assert all(level.steps >= 1 for level in smaller)
@@ -73,7 +72,7 @@ def test_no_picture_of_a_level_is_too_small_for_the_layers(
     asked = options(levels=levels, style_layers=layers)
     least = smallest_side((*asked.content_layers, *layers))
     for level in plan(size, styles, asked).levels[:-1]:
-        assert all(min(level.size(picture)) >= least for picture in (size, *styles))
+        assert all(min(shrunk(picture, level.smaller)) >= least for picture in (size, *styles))
 
 
 @properties
@@ -133,8 +132,8 @@ def test_a_hundred_steps_have_both_phases_and_smaller_sizes_take_a_part() -> Non
 
 @pytest.mark.parametrize(("smaller", "steps", "cost"), [(1, 45, 45), (2, 40, 10), (2, 41, 11), (4, 40, 3), (4, 1, 1)])
 def test_steps_at_smaller_sizes_count_by_their_pixels(smaller: int, steps: int, cost: int) -> None:
-    assert Level(smaller, steps).cost == cost
+    assert Level(smaller, steps, 1.0, 0.01).cost == cost
 
 
 def test_a_size_is_never_nothing() -> None:
-    assert Level(4, 1).size((401, 1)) == (100, 1)
+    assert shrunk((401, 1), 4) == (100, 1)

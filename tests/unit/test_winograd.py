@@ -117,7 +117,7 @@ def weights(c: int, k: int) -> tuple[Tensor, Tensor]:
 
 @cache
 def convolution(c: int, k: int, kind: Kind) -> WinogradConvolution:
-    return WinogradConvolution(*weights(c, k), instructions=kind.instructions, bf16=kind.bf16)
+    return WinogradConvolution(*weights(c, k), use=kind.instructions, bf16=kind.bf16)
 
 
 @cache
@@ -241,7 +241,7 @@ def test_results_are_the_same_with_any_number_of_threads(kind: Kind) -> None:
         results = []
         for number in (1, 2, 4):
             with threads(number):
-                found = WinogradConvolution(*weights(c, k), instructions=kind.instructions, bf16=kind.bf16)
+                found = WinogradConvolution(*weights(c, k), use=kind.instructions, bf16=kind.bf16)
                 x, gradient = noise(n, c, h, w), noise(n, k, h, w)
                 results.append([found.forward(x), found.backward(gradient, (h, w))])
                 if c > 3:
@@ -308,7 +308,7 @@ def test_without_a_built_library_it_says_so(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(winograd, "EXTENSION_SUFFIXES", [])
     winograd._open.cache_clear()
     try:
-        assert winograd.unavailable() == "The kernel was not built when medley was installed, for want of a C compiler."
+        assert winograd.unavailable() == "The kernel was not built when medley was installed, which takes a C compiler."
         assert not winograd.has_bf16()
         with pytest.raises(RuntimeError, match="was not built"):
             WinogradConvolution(*weights(16, 48))
@@ -318,7 +318,7 @@ def test_without_a_built_library_it_says_so(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_instructions_that_are_not_here_are_refused() -> None:
     with pytest.raises(RuntimeError, match="cannot use avx2 with bfloat16"):
-        WinogradConvolution(*weights(16, 48), instructions="avx2", bf16=True)
+        WinogradConvolution(*weights(16, 48), use="avx2", bf16=True)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Only Linux tells what a process has loaded.")

@@ -3,7 +3,7 @@
 import logging
 import time
 from functools import cache, cached_property
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 import torch
 import torch.nn.functional as F
@@ -18,10 +18,8 @@ Arithmetic = Literal["float32", "channels_last", "bfloat16", "winograd", "winogr
 """torch's float32 in its own memory format or with a pixel's channels side by side, the latter in bfloat16, or
 float32 by :mod:`medley_workers.winograd`, which can also round the factors of its products to bfloat16."""
 
-_ALL: tuple[Arithmetic, ...] = ("winograd_bfloat16", "winograd", "channels_last", "float32", "bfloat16")
-
 REFERENCE: Arithmetic = "channels_last"
-"""In which losses are told that are kept."""
+"""In which the losses of the first picture, of the last and of the PNG are computed."""
 
 _TRIED = (1, 256, 32, 32)
 """(N, C, H, W) of what the arithmetics are tried on, with as many output channels: a layer in the middle of the
@@ -143,7 +141,8 @@ def make(arithmetic: Arithmetic, weight: Tensor, bias: Tensor) -> Convolution:
 def choose(
     device: torch.device, asked: Arithmetic | Literal["auto"] = "auto", *, deterministic: bool = False
 ) -> Arithmetic:
-    """The arithmetic that is asked for; if that is ``auto``, the quickest here, or the same each time if it must be.
+    """The arithmetic that is asked for. If that is ``auto``: on a GPU bfloat16 where it has that, and on a CPU the
+    quickest, or the same each time if it must be.
 
     Raises:
         UsageError: it cannot be had here.
@@ -166,7 +165,7 @@ def _steady(device: torch.device) -> Arithmetic:
 def _quickest(device: torch.device) -> Arithmetic:
     if device.type == "cuda":
         return _steady(device)
-    usable = [arithmetic for arithmetic in _ALL if not _problem(arithmetic, device)]
+    usable: list[Arithmetic] = [arithmetic for arithmetic in get_args(Arithmetic) if not _problem(arithmetic, device)]
     seconds = {arithmetic: _seconds(arithmetic) for arithmetic in usable}
     quickest = min(usable, key=seconds.__getitem__)
     told = ", ".join(f"{arithmetic} {1000 * s:.1f} ms" for arithmetic, s in seconds.items())

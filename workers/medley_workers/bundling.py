@@ -6,13 +6,13 @@ and a bundle that was delivered before, perhaps to a painter that one of its job
 
 import logging
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Self
 
 from medley.errors import JobHeld, MedleyError, OutOfMemory, PaintingStopped, ServiceRefused, ServiceUnreachable
-from medley.jobs import AnyBatch
+from medley.jobs import AnyBatch, Batch
 from medley.kinds import Job
 from medley.queue import QUEUES, Sent, publish_again
 from medley.records import BatchName, JobId
@@ -40,7 +40,7 @@ def deliver_message(desk: Desk, name: BatchName, jobs: Sequence[Job], message: S
     batch, left = batch_of(desk, name, jobs), list(jobs)
     with Concluding(desk) as ends:
         while batch and not ends.is_stopped and (left := _kept(desk, batch, left, message, len(left) == len(jobs))):
-            if desk.paint_together and len(left) > 1:
+            if desk.paint_together and len(left) > 1 and isinstance(batch, Batch) and not batch.options.alone:
                 _deliver_together(desk, batch, left, ends)
                 return
             job, *left = left
@@ -75,8 +75,12 @@ class Concluding:
         if isinstance(result, AnyResult | Exception) or not meanwhile:
             self._conclude(wanted, result)
             return
-        while len(self._under_way) >= CONCLUDED_AT_ONCE:
-            self._await(next(iter(self._under_way)))
+        try:
+            while len(self._under_way) >= CONCLUDED_AT_ONCE:
+                self._await(next(iter(self._under_way)))
+        except BaseException:
+            give_back(self._desk, wanted)
+            raise
         self._under_way[self._threads.submit(self._conclude, wanted, result)] = wanted
 
     @contextmanager
@@ -93,8 +97,9 @@ class Concluding:
             conclude(self._desk, wanted, result)
 
     def _await(self, future: Future[None]) -> None:
-        future.result()
+        wait([future])
         del self._under_way[future]
+        future.result()
 
     def __enter__(self) -> Self:
         return self
@@ -103,11 +108,14 @@ class Concluding:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
-            while self._under_way and not isinstance(error, SystemExit):
-                self._await(next(iter(self._under_way)))
+            if not isinstance(error, SystemExit):
+                wait(self._under_way)
+                for future in self._under_way:
+                    future.result()
         finally:  # this process is being ended, perhaps, and has no time for what is under way
-            for wanted in self._under_way.values():
-                give_back(self._desk, wanted)
+            for future, wanted in self._under_way.items():
+                if not future.done():
+                    give_back(self._desk, wanted)
             self._threads.shutdown(wait=False, cancel_futures=True)
         if self._reasons and error is None:
             raise next((reason for reason in self._reasons if isinstance(reason, PaintingStopped)), self._reasons[0])

@@ -45,7 +45,7 @@ class Chain:
         self._kept: list[Any] = []
 
     def forward(self, image: Tensor, *, keep: bool = True) -> dict[str, Tensor]:
-        """The outputs of the layers for pictures (N, 3, H, W): each (N, C, H / 2^p, W / 2^p) after p poolings.
+        """The outputs of the layers for pictures (N, 3, H, W): each (N, C, H // 2^p, W // 2^p) after p poolings.
 
         What :meth:`backward` needs is kept for it, the outputs among it, which must not be changed; or it is not.
         """

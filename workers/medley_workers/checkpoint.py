@@ -80,11 +80,23 @@ class Keeping:
         """
         self.frames = frames
         self.begun_at = begun.kept.index if begun else -1
-        self.losses = list(begun.how_far.losses) if begun else []
+        self._losses: list[tuple[int, float]] = list(begun.how_far.losses) if begun else []
+        self._noted: list[tuple[int, Tensor]] = []
         self._store = store
         self._every_s = every_s
         self._kept_at = time.monotonic()
         self._on_its_way: Future[None] | None = None
+
+    def note(self, index: int, loss: Tensor) -> None:
+        """Note the loss after so many steps; its device is not waited for."""
+        self._noted.append((index, loss))
+
+    @property
+    def losses(self) -> list[tuple[int, float]]:
+        """(step, loss) of all that was noted; this waits for the device."""
+        self._losses += [(index, float(loss)) for index, loss in self._noted]
+        self._noted.clear()
+        return self._losses
 
     def keep_in_time(self, step: Step) -> None:
         """Have a checkpoint stored if it is time, and the last one is no longer on its way, which bounds memory."""

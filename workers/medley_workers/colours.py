@@ -54,9 +54,13 @@ class Colours:
             self._bounds = black, black + 255
         return canvas.clamp(*self._bounds)
 
+    def shown(self, canvas: Tensor) -> Tensor:
+        """What people see of a canvas, but for rounding."""
+        return self.view(canvas)
+
     def picture(self, canvas: Tensor) -> Pixels:
         """What people see of a canvas, (H, W, 3)."""
-        return to_picture(self.view(canvas))
+        return to_picture(self.shown(canvas))
 
 
 class LinearColours(Colours):
@@ -138,9 +142,9 @@ class LuminanceOnly(Colours):
         """The canvas, as far as the content's chroma leaves room for it."""
         return canvas.clamp(self._least, self._most)
 
-    def picture(self, canvas: Tensor) -> Pixels:
+    def shown(self, canvas: Tensor) -> Tensor:
         """The canvas with the content's chroma."""
-        return to_picture(self.view(canvas) + self._chroma)
+        return self.view(canvas) + self._chroma
 
     def _grey(self, luminance: Tensor) -> Tensor:
         """Luminance (1, 1, H, W) as a picture."""

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from medley.costs import HISTORY
 from medley.jobs import StyleTransferOptions
 from medley.results import Chosen
 from medley_workers.engine import Engine
 from medley_workers.fast import Descent
-from medley_workers.lbfgs import HISTORY as FAST_HISTORY
 from medley_workers.scene import Scene, Studio
+from medley_workers.schedule import shrunk
 from medley_workers.transfer import Kept, Step, transfer
 
 
@@ -28,16 +27,15 @@ class Course:
     chosen: Callable[[], Chosen]
 
 
-def course_of(scenes: Sequence[Scene], options: StyleTransferOptions, studio: Studio, history: int = HISTORY) -> Course:
+def course_of(scenes: Sequence[Scene], options: StyleTransferOptions, studio: Studio, history: int) -> Course:
     """How to paint these scenes, whose canvases have one size; an exact painting is of one alone.
 
-    ``history`` are the pairs of vectors that L-BFGS remembers, or fewer.
+    ``history`` are the pairs of vectors that L-BFGS remembers.
     """
-    why_exact = exact_because(options)
-    if options.precision == "exact" or why_exact:
-        return _exact(scenes[0], options, history, why_exact)
+    if options.is_exact:
+        return _exact(scenes[0], options, history)
     engine = studio.engine(options)
-    descent = Descent(engine, [scene.subject for scene in scenes], options, history=min(history, FAST_HISTORY))
+    descent = Descent(engine, [scene.subject for scene in scenes], options, history)
     return Course(
         descent.steps,
         lambda image, number: float(descent.losses(image).total[number]),
@@ -45,12 +43,7 @@ def course_of(scenes: Sequence[Scene], options: StyleTransferOptions, studio: St
     )
 
 
-def exact_because(options: StyleTransferOptions) -> str:
-    """Why options have no fast form; nothing, if they have one."""
-    return "The fast path has an optimiser of its own, and adam was asked for." if options.optimizer == "adam" else ""
-
-
-def _exact(scene: Scene, options: StyleTransferOptions, history: int, reason: str) -> Course:
+def _exact(scene: Scene, options: StyleTransferOptions, history: int) -> Course:
     def steps(kept: Kept | None) -> Iterator[Sequence[Step]]:
         painting = transfer(scene.objective, scene.canvas, options, scene.colours.view, kept=kept, history=history)
         for step in painting:
@@ -60,6 +53,7 @@ def _exact(scene: Scene, options: StyleTransferOptions, history: int, reason: st
         with torch.no_grad():
             return float(scene.objective(image).total)
 
+    reason = "The fast path has an optimiser of its own, and adam was asked for."
     chosen = Chosen(precision="exact", reason=reason if options.precision == "fast" else "", arithmetic="float32")
     return Course(steps, loss, lambda: chosen)
 
@@ -68,6 +62,6 @@ def _chosen(descent: Descent, engine: Engine) -> Chosen:
     return Chosen(
         precision="fast",
         arithmetic=engine.arithmetic,
-        levels=tuple((*level.size(descent.size), level.steps) for level in descent.schedule.levels),
+        levels=tuple((*shrunk(descent.size, level.smaller), level.steps) for level in descent.schedule.levels),
         left_out=tuple(sorted(descent.left_out)),
     )

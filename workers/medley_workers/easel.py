@@ -1,7 +1,8 @@
 """One picture on its way: its steps are followed, its frames and checkpoints kept, its losses looked at."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from medley.errors import PaintingStopped
 from medley.jobs import StyleTransfer, StyleTransferOptions
@@ -9,7 +10,9 @@ from medley.settings import Settings
 from medley_workers.attempt import Attempt
 from medley_workers.checkpoint import Checkpoint, Keeping
 from medley_workers.frames import FrameKeeper
+from medley_workers.leaving import leaving
 from medley_workers.scene import Scene
+from medley_workers.tensors import to_pixels
 from medley_workers.transfer import Step
 
 LOOK_EVERY_S = 0.5
@@ -76,15 +79,14 @@ class Easel:
         self._last = step
         is_kept = bool(self._options.frame_every) and step.index % self._options.frame_every == 0
         is_time = step.is_last or step.index == 0 or time.monotonic() - self._looked_at >= LOOK_EVERY_S
-        # A frame that leaves the device is waited for in any case.
-        loss = step.loss() if step.losses is not None and (is_time or is_kept) else None
+        loss = step.loss() if step.losses is not None and is_time else None
         if is_time:
             self._looked_at = time.monotonic()
         if step.index > self._keeping.begun_at:  # what was kept at that one is kept
-            if loss is not None:
-                self.losses.append((step.index, loss))
+            if step.losses is not None and (is_time or is_kept):
+                self._keeping.note(step.index, step.losses.total)
             if is_kept:
-                self.frames.keep(step.index, self.scene.colours.picture(step.canvas))
+                self.frames.keep(step.index, leaving(to_pixels(self.scene.colours.shown(step.canvas))))
         try:
             self._look(step, loss if is_time else None)
         except PaintingStopped as stopped:
@@ -93,6 +95,15 @@ class Easel:
             raise
         if step.losses is not None:  # nobody can go on with a canvas that was only enlarged
             self._keeping.keep_in_time(step)
+
+    @contextmanager
+    def closed_if_it_fails(self) -> Iterator[None]:
+        """Around what may fail: nothing is stored any more when that is told."""
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Keep no more; of frames that are still on their way, those that were not begun are dropped."""

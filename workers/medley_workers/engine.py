@@ -34,7 +34,7 @@ class Engine:
 
         Args:
             network: what paints
-            arithmetic: one of :mod:`medley_workers.arithmetic`, or ``auto`` for the quickest here
+            arithmetic: one of :mod:`medley_workers.arithmetic`, or ``auto`` for what is quick here
             target_bytes: of the device's memory, for what pictures are compared with
             graphs: whether a GPU is handed a step as one CUDA graph
             deterministic: whether ``auto`` is to choose the same each time

@@ -6,42 +6,35 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
 
-from medley.media.images import encode_jpeg
-from medley_workers.tensors import Pixels
-
 
 class FrameKeeper:
-    """Keeps frames on a thread of its own, from entering this context until leaving it.
+    """Keeps frames on a thread of its own until :meth:`close`, which leaving it as a context does after :meth:`settle`.
 
-    What goes wrong there is raised in the painter: at the next :meth:`keep`, or on leaving. If the painter itself
-    fails, frames that still wait are dropped.
+    What goes wrong there is raised in the painter: at the next :meth:`keep`, or in :meth:`settle`. If the painter
+    itself fails, frames that still wait are dropped.
     """
 
-    def __init__(
-        self, put: Callable[[int, bytes], object], *, waiting: int, encode: Callable[[Pixels], bytes] = encode_jpeg
-    ) -> None:
+    def __init__(self, put: Callable[[int, bytes], object], *, waiting: int) -> None:
         """Prepare to keep frames.
 
         Args:
             put: stores an encoded frame under its step; called on the thread
             waiting: frames that may be on their way at once, at least 1; this bounds memory
-            encode: makes a frame's bytes; called on the thread
         """
         self._put = put
         self._waiting = waiting
-        self._encode = encode
         self._frames: deque[Future[None]] = deque()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="frames")
 
-    def keep(self, step: int, picture: Pixels) -> None:
-        """Hand a frame (H, W, 3) over; it must not be changed afterwards. Waits while too many are on their way.
+    def keep(self, step: int, encode: Callable[[], bytes]) -> None:
+        """Hand a frame over, as what makes its bytes on the thread. Waits while too many are on their way.
 
         Raises:
             Exception: what ``encode`` or ``put`` raised for an earlier frame.
         """
         while self._frames and (self._frames[0].done() or len(self._frames) >= self._waiting):
             self._frames.popleft().result()
-        self._frames.append(self._thread.submit(self._keep, step, picture))
+        self._frames.append(self._thread.submit(self._keep, step, encode))
 
     def after_frames(self, do: Callable[[], object]) -> "Future[None]":
         """Have something done on the thread behind the frames handed over so far; not if one of those fails."""
@@ -53,8 +46,8 @@ class FrameKeeper:
 
         return self._thread.submit(when_kept)
 
-    def _keep(self, step: int, picture: Pixels) -> None:
-        self._put(step, self._encode(picture))
+    def _keep(self, step: int, encode: Callable[[], bytes]) -> None:
+        self._put(step, encode())
 
     def settle(self) -> None:
         """Wait until all that was handed over is kept.

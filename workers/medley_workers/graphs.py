@@ -21,7 +21,9 @@ def graphed(surrogate: Surrogate, images: Tensor) -> Evaluate:
     """The surrogate as a graph for pictures like these, (N, 3, H, W) on a GPU, as it is now; itself, if that fails."""
     try:
         return _Graph(surrogate, images)
-    except RuntimeError as error:  # torch has no other: some call of some version cannot be captured
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:  # some call of some version cannot be captured, for which torch has no other error
         torch.cuda.synchronize(images.device)
         log.warning("Steps are made call by call, as they cannot be captured as a CUDA graph: %s", error)
         return surrogate

@@ -11,22 +11,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-HISTORY = 60
-"""Pairs of vectors that are remembered. More are hardly ever there, as every phase of a painting begins anew."""
+from medley.costs import FAST_HISTORY
 
 STEP_CAP = 5.0
 """A step moves a picture's pixels by so many grey levels at most (root mean square): the first ones, whose curvature is
-a guess, would overshoot otherwise."""
+a guess, would overshoot otherwise. Searched for, as the numbers of :mod:`medley_workers.schedule` were."""
 
 _LEAST_CURVATURE = 1e-10
-"""A pair whose product is less tells nothing of the curvature, and is not used."""
+"""A pair whose product is less tells nothing of the curvature, and is not used; the bound of torch.optim.LBFGS."""
 
 
 class PicturePreconditioner:
     """The first guess of the inverse curvature, D F D, for canvases (N, C, H, W).
 
     F divides each spatial frequency by its size, as the spectrum of a picture's changes falls with it. D is of each
-    pixel: small where the gradient changed much for what the picture changed. Both are symmetric and positive.
+    pixel: small where the gradient changed much for what the picture changed. Both are symmetric and positive. It is
+    medley's own, and its numbers were searched for as those of :mod:`medley_workers.schedule`.
     """
 
     _DECAY = 0.85
@@ -39,6 +39,7 @@ class PicturePreconditioner:
     """Of the mean: no pixel counts as flatter than this."""
 
     _POWER = 0.3
+    """How much D follows what was seen: nought would be not at all."""
 
     def __init__(self, canvas: Tensor) -> None:
         """For canvases like this one, (N, C, H, W)."""
@@ -79,7 +80,7 @@ class LBFGS:
         precondition: PicturePreconditioner,
         *,
         first: float = 1.0,
-        history: int = HISTORY,
+        history: int = FAST_HISTORY,
         within: Callable[[Tensor], Tensor] = lambda canvas: canvas,
     ) -> None:
         """Begin.
@@ -99,7 +100,7 @@ class LBFGS:
         self._pairs = 0
         self._moves = canvas.new_zeros(number, history, values)
         self._changes = canvas.new_zeros(number, history, values)
-        self._products = canvas.new_zeros(number, history, history)  # of each move with each change, as far as older
+        self._products = canvas.new_zeros(number, history, history)  # (move, change), read where the move is no newer
         self._scale = canvas.new_ones(number, 1, 1, 1)
         self._last: tuple[Tensor, Tensor] | None = None
 

@@ -16,7 +16,7 @@ from medley_workers.vgg import Network
 
 
 class Losses(NamedTuple):
-    """The loss of one picture and its terms, weighted as they enter it; tensors of no dimension.
+    """The loss of one picture and its terms, weighted as they enter it: tensors of no dimension, or (N,) of N pictures.
 
     Reading one as a number waits for the device.
     """

@@ -18,7 +18,7 @@ from itertools import chain
 
 from PIL import Image
 
-from medley.costs import HISTORY, Size, histories
+from medley.costs import Size, histories
 from medley.errors import MedleyError, OutOfMemory, PaintingStopped
 from medley.jobs import Batch, HowMade, StyleTransfer
 from medley.media import previews
@@ -37,15 +37,19 @@ from medley_workers.transfer import deterministic, finished_picture
 log = logging.getLogger(__name__)
 
 
-def paint_job(
+Commit = Callable[[], Result]
+"""Stores a picture and commits it, on whatever thread; nothing of the device is needed for that, or held."""
+
+
+def painted_job(
     job: StyleTransfer,
     batch: Batch,
     studio: Studio,
     look: Look,
     load_s: float = 0.0,
     gathered: Gathered | None = None,
-) -> Result:
-    """Paint a job of a batch and commit it. It is gone on with where an earlier attempt left a checkpoint.
+) -> Commit:
+    """Paint a job of a batch. It is gone on with where an earlier attempt left a checkpoint.
 
     If memory does not suffice, it is painted once more, with what can be spared.
 
@@ -58,7 +62,7 @@ def paint_job(
         gathered: its inputs, if they are there already
 
     Returns:
-        The commit that stands: ours, or that of a twin that was sooner.
+        What commits it, and returns the commit that stands: ours, or that of a twin that was sooner.
 
     Raises:
         ImageError: an input cannot be read, or is not the one that the job names.
@@ -74,7 +78,9 @@ def paint_job(
             return _paint_alone(job, batch, studio, look, load_s, gathered, history)
         except OutOfMemory as error:
             # As a text: whoever keeps the error keeps what its traceback holds, which is all of the painting.
-            log.warning("%s is painted once more (%s): %s", shown(job.names), _economy(cheapest), str(error))
+            log.warning("%s is painted once more (%s): %s", shown(job.names), _economy(batch, cheapest), str(error))
+            if not batch.options.is_exact:
+                studio.engine(batch.options).targets.clear()
     return _paint_alone(job, batch, studio, look, load_s, gathered, cheapest)
 
 
@@ -84,21 +90,22 @@ def paint_together(
     studio: Studio,
     looks: Mapping[JobId, Look],
     gathered: Mapping[JobId, Gathered],
-) -> Iterator[tuple[JobId, Result | Exception]]:
-    """Paint jobs of a batch at once, those whose pictures have the size of the first one's, and commit each by itself.
+) -> Iterator[tuple[JobId, Commit | Exception]]:
+    """Paint jobs of a batch at once, those whose pictures have the size of the first one's.
 
     Yields:
-        Of each: its commit, or what it failed of. Of those that have another size, nothing.
+        Of each: what commits it, or what it failed of. Of those that have another size, nothing.
 
     Raises:
         OutOfMemory: there is no room for so many.
         PaintingStopped: one of ``looks`` said so; what is not committed then is given up.
     """
     started = time.monotonic()
+    history, *_ = histories(batch.options)
     scenes: dict[JobId, Scene] = {}
     for job in jobs:
         try:
-            scene = set_up(job, batch.options, studio, gathered=gathered.get(job.id))
+            scene = set_up(job, batch.options, studio, history, gathered.get(job.id))
         except MedleyError as error:
             yield job.id, error
             continue
@@ -107,7 +114,7 @@ def paint_together(
     if not scenes:
         return
     with out_of_memory(), deterministic(batch.options.deterministic):
-        course = course_of(list(scenes.values()), batch.options, studio)
+        course = course_of(list(scenes.values()), batch.options, studio, history)
         yield from _follow_all(
             {
                 number: Easel(
@@ -116,25 +123,24 @@ def paint_together(
                 for number, (job, look) in enumerate((job, looks[job.id]) for job in jobs if job.id in scenes)
             },
             course,
-            partial(_store, course=course, batch=batch, studio=studio, clock=Clock(started, 0.0, len(scenes))),
+            partial(_to_commit, course=course, batch=batch, studio=studio, clock=Clock(started, 0.0, len(scenes))),
         )
 
 
 def _follow_all(
-    easels: dict[int, Easel], course: Course, store: Callable[[Easel], Result]
-) -> Iterator[tuple[JobId, Result | Exception]]:
+    easels: dict[int, Easel], course: Course, to_commit: Callable[[Easel], Commit]
+) -> Iterator[tuple[JobId, Commit | Exception]]:
     """Go through the steps of all pictures; each ends by itself."""
     try:
         for step in chain.from_iterable(course.steps(None)):
             if step.picture not in easels:  # it failed
                 continue
             easel = easels[step.picture]
-            ended: Result | Exception | None
+            ended: Commit | Exception | None
             try:
-                with easel.attempt.or_nothing():
+                with easel.attempt.or_nothing(), easel.closed_if_it_fails():
                     easel.follow(step)
-                    result = store(easel) if step.is_last else None
-                ended = result and easel.attempt.commit(result)
+                    ended = to_commit(easel) if step.is_last else None
             except PaintingStopped:
                 raise
             except Exception as error:
@@ -143,6 +149,8 @@ def _follow_all(
                 del easels[step.picture]
                 easel.close()
                 yield easel.job.id, ended
+            if not easels:
+                return
     finally:
         for easel in easels.values():
             easel.close()
@@ -157,9 +165,9 @@ def _paint_alone(
     load_s: float,
     gathered: Gathered | None,
     history: int,
-) -> Result:
+) -> Commit:
     started = time.monotonic()
-    attempt = Attempt(studio.storage, job.id, _economy(history))
+    attempt = Attempt(studio.storage, job.id, _economy(batch, history))
     options = batch.options
     with attempt.or_nothing(), out_of_memory(), deterministic(options.deterministic):
         scene = set_up(job, options, studio, history, gathered)
@@ -171,8 +179,7 @@ def _paint_alone(
         with closing(easel):
             for step in chain.from_iterable(course.steps(begun.kept if begun else None)):
                 easel.follow(step)
-            result = _store(easel, course, batch, studio, Clock(started, load_s))
-    return attempt.commit(result)
+            return _to_commit(easel, course, batch, studio, Clock(started, load_s))
 
 
 @dataclass(frozen=True)
@@ -190,20 +197,29 @@ class Clock:
         return (time.monotonic() - self.started) / self.pictures
 
 
-def _store(easel: Easel, course: Course, batch: Batch, studio: Studio, clock: Clock) -> Result:
-    """Store what the last step shows, and small copies; returns what is to be committed."""
-    step = easel.last_step
+def _to_commit(easel: Easel, course: Course, batch: Batch, studio: Studio, clock: Clock) -> Commit:
+    """What stores the picture of the last step, and small copies, and commits that."""
+    step, attempt, small = easel.last_step, easel.attempt, easel.scene.previews
     picture = finished_picture(step, easel.scene.colours.picture)
     png_loss = loss_of_picture(easel.scene, course, picture, step.picture)
     easel.frames.settle()
     paint_s = clock.elapsed_s()
-    attempt = easel.attempt
-    attempt.store_picture(encode_png(picture, how_made(easel.job, batch)))
-    attempt.store_previews(easel.scene.previews | {previews.PICTURE: previews.small(Image.fromarray(picture))})
-    total_s = clock.elapsed_s()
-    seconds = Seconds(load=clock.load_s, paint=paint_s, store=total_s - paint_s, total=clock.load_s + total_s)
     height, width, _ = picture.shape
-    return _result(easel, course, batch, studio, (width, height), png_loss, seconds)
+    seconds = Seconds(load=clock.load_s, paint=paint_s, store=0.0, total=clock.load_s + paint_s)
+    # Made now, lest the painting is kept alive until it is committed.
+    painted, how = _result(easel, course, batch, studio, (width, height), png_loss, seconds), how_made(easel.job, batch)
+
+    def commit() -> Result:
+        begun = time.monotonic()
+        with attempt.or_nothing():
+            attempt.store_picture(encode_png(picture, how))
+            attempt.store_previews(small | {previews.PICTURE: previews.small(Image.fromarray(picture))})
+        store_s = time.monotonic() - begun
+        whole = seconds.model_copy(update={"store": store_s, "total": seconds.total + store_s})
+        now = {"files": attempt.files, "seconds": whole, "finished_at": datetime.now(UTC)}
+        return attempt.commit(painted.model_copy(update=now))
+
+    return commit
 
 
 def loss_of_picture(scene: Scene, course: Course, picture: Pixels, number: int) -> float:
@@ -213,9 +229,10 @@ def loss_of_picture(scene: Scene, course: Course, picture: Pixels, number: int) 
     return course.loss(scene.colours.seen(image), number)
 
 
-def _economy(history: int) -> str:
+def _economy(batch: Batch, history: int) -> str:
     """What is spared with such a history."""
-    return f"L-BFGS remembers {history} pairs of vectors instead of {HISTORY}" if history < HISTORY else ""
+    usual = histories(batch.options)[0]
+    return f"L-BFGS remembers {history} pairs of vectors instead of {usual}" if history < usual else ""
 
 
 def how_made(job: StyleTransfer, batch: Batch) -> dict[str, str]:

@@ -85,7 +85,8 @@ class PaintingProcess:
 
     def paint(self, job: Job, batch: AnyBatch) -> AnyResult | Finish:
         """Paint a job and commit it, or leave that to whoever calls what is returned; see
-        :func:`medley_workers.painting.paint_job` and :func:`medley_workers.walking.render_stretch` for what they raise.
+        :func:`medley_workers.painting.painted_job` and :func:`medley_workers.walking.render_stretch` for what is
+        raised.
         """
         requested.check()  # which may have been said since the one before in its message ended
         log.info("Painting %s (job %s of %s).", shown(job.names), job.id, batch.name)
@@ -147,10 +148,10 @@ class PaintingProcess:
             return render_stretch(job, batch, self._gear(), watch.look_at_frame)
         if not (isinstance(job, StyleTransfer) and isinstance(batch, Batch)):
             raise UsageError(f"Job {job.id} is of another kind than its batch {batch.name!r}.")
-        from medley_workers.painting import paint_job
+        from medley_workers.painting import painted_job
 
         studio, load_s = self._load(batch.weights)
-        return paint_job(job, batch, studio, watch.look, load_s, self._fetching.take(job.id))
+        return painted_job(job, batch, studio, watch.look, load_s, self._fetching.take(job.id))
 
     def _gear(self) -> "Gear":
         from medley_workers.walking import Gear

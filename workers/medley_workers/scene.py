@@ -23,8 +23,8 @@ from medley.storage import Storage
 from medley_workers.colours import Colours, keep_colours
 from medley_workers.devices import require_room
 from medley_workers.engine import Engine
-from medley_workers.fast import Subject
 from medley_workers.losses import Objective
+from medley_workers.scale import Subject
 from medley_workers.tensors import size_of, to_tensor
 from medley_workers.transfer import start_image
 from medley_workers.vgg import Network

@@ -16,7 +16,7 @@ from medley_workers.chain import Chain
 from medley_workers.losses import Losses, layer_weight
 
 _POWER_ROUNDS = 30
-"""Of the power iteration for that eigenvalue. Features are not negative, so one direction leads by far."""
+"""Of the power iteration for a Gram's largest eigenvalue. Features are not negative, so one direction leads by far."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +64,6 @@ class Targets:
     content: Mapping[str, Tensor]
     styles: Mapping[str, StyleTarget]
 
-    def tensors(self) -> list[Tensor]:
-        """All that it holds, in a fixed order."""
-        styles = [part for target in self.styles.values() for part in (target.gram, target.weight, target.constant)]
-        return [*self.content.values(), *styles]
-
 
 class Evaluation(NamedTuple):
     """Of N pictures: the plain losses, those of each style layer, (N,) each, and the gradient of what is minimised,
@@ -95,7 +90,7 @@ class Surrogate:
         Args:
             chain: gives features, and the pictures' gradient; of the targets, those of its layers count
             options: the weights
-            targets: see :meth:`aim`
+            targets: what they are compared with
         """
         self._chain = chain
         self._tv_weight = options.tv_weight
@@ -107,22 +102,18 @@ class Surrogate:
             if layer in chain.layers
         }
         self._targets = targets
-        self._content_factor = torch.ones((), device=targets.tensors()[0].device)
+        self._content_factor = 1.0
         self._whiteners: dict[str, Tensor] = {}
-
-    def aim(self, targets: Targets) -> None:
-        """Compare with other targets of the same shapes, in the same memory, as a captured graph needs it."""
-        for mine, theirs in zip(self._targets.tensors(), targets.tensors(), strict=True):
-            mine.copy_(theirs)
 
     def count_content(self, factor: float) -> None:
         """From now on, what is minimised counts the content so many times."""
-        self._content_factor.fill_(factor)
+        self._content_factor = factor
 
     def whiten(self, layers: Sequence[str], floor: float, images: Tensor) -> None:
         """From now on, compare the Grams of these layers in whitened form: of d = G - A not tr(d d), but tr(d P d P),
         with P = s (A / l + floor)^-1, where l is A's largest eigenvalue, and s gives the gradient the length that it
-        has for ``images`` (N, 3, H, W) otherwise. So directions count that the style has little of.
+        has for ``images`` (N, 3, H, W) otherwise. So directions count that the style has little of; this is medley's
+        own.
         """
         self._whiteners = {}
         plain = self(images).slope()
@@ -132,11 +123,6 @@ class Surrogate:
         # Where nothing is left to gain, there is no length to keep.
         scale = torch.where(lengths[1] > 0, lengths[0] / lengths[1], 1.0).sqrt().view(-1, 1, 1)
         self._whiteners = {layer: scale * whitener for layer, whitener in self._whiteners.items()}
-
-    def be_plain(self) -> None:
-        """From now on, minimise the plain loss."""
-        self._whiteners = {}
-        self.count_content(1.0)
 
     def __call__(self, images: Tensor, *, gradient: bool = True) -> Evaluation:
         """Evaluate pictures (N, 3, H, W)."""

@@ -1,5 +1,7 @@
 """Pictures to tensors and back: the network was trained on BGR, 0..255, less the training set's mean colour."""
 
+from functools import cache
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -29,14 +31,15 @@ def to_tensor(picture: Image.Image, size: tuple[int, int]) -> Tensor:
 
 
 def to_picture(image: Tensor) -> Pixels:
-    """What :func:`to_tensor` undone shows: (1, 3, H, W) to (H, W, 3), RGB, rounded, and clamped to 0..255.
-
-    The work is done where the tensor is, so that a quarter of its bytes leave the device.
-    """
-    bgr = image.detach().squeeze(0) + mean_colour(image.device)
-    pixels = bgr.round().clamp(0, 255).to(torch.uint8).flip(0).permute(1, 2, 0)
-    array: Pixels = pixels.contiguous().cpu().numpy()
+    """What :func:`to_tensor` undone shows: (1, 3, H, W) to (H, W, 3), RGB, rounded, and clamped to 0..255."""
+    array: Pixels = to_pixels(image).cpu().numpy()
     return array
+
+
+def to_pixels(image: Tensor) -> Tensor:
+    """The same as uint8 where the tensor is, so that a quarter of its bytes leave the device."""
+    bgr = image.detach().squeeze(0) + mean_colour(image.device)
+    return bgr.round().clamp(0, 255).to(torch.uint8).flip(0).permute(1, 2, 0).contiguous()
 
 
 def size_of(image: Tensor) -> tuple[int, int]:
@@ -44,6 +47,10 @@ def size_of(image: Tensor) -> tuple[int, int]:
     return image.shape[3], image.shape[2]
 
 
+@cache
 def mean_colour(device: torch.device) -> Tensor:
-    """:data:`MEAN_BGR` as (3, 1, 1), to add to a picture or to take from it; its negative is black."""
+    """:data:`MEAN_BGR` as (3, 1, 1), to add to a picture or to take from it; its negative is black.
+
+    It is copied to a device once, as that waits for it.
+    """
     return torch.tensor(MEAN_BGR, device=device).reshape(3, 1, 1)

@@ -33,9 +33,10 @@ class Kept:
 class Step:
     """A picture on its way, and its loss.
 
-    ``index`` is how many steps the picture has had, ``losses`` the losses of this very picture, where they are known,
-    ``canvas`` what it is painted on, (1, C, H, W), and ``memory`` what is kept of the optimiser; both are valid until
-    the next step is asked for. Of pictures that are painted together, ``picture`` is the number.
+    ``index`` is how many steps the picture has had, ``losses`` the losses of this very picture, where they are known
+    (on the fast path, estimates between the first step and the last), ``canvas`` what it is painted on, (1, C, H, W),
+    and ``memory`` what is kept of the optimiser; both are valid until the next step is asked for. Of pictures that are
+    painted together, ``picture`` is the number.
     """
 
     index: int

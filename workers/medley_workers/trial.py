@@ -19,12 +19,12 @@ from medley.errors import MedleyError
 from medley.settings import Settings
 from medley.sizes import rendered_size
 from medley_workers.codebook import load_weights
-from medley_workers.course import exact_because
 from medley_workers.devices import choose_device, device_name, free_bytes, out_of_memory
 from medley_workers.engine import Engine
-from medley_workers.fast import Descent, Subject
+from medley_workers.fast import Descent
 from medley_workers.gpus import take_gpu, visible_gpus
 from medley_workers.losses import Objective
+from medley_workers.scale import Subject
 from medley_workers.tensors import size_of
 from medley_workers.transfer import Step, transfer
 from medley_workers.vgg import Network
@@ -88,7 +88,7 @@ def _step_s(network: Network, request: TrialRequest, settings: Settings) -> floa
     content, *styles = (_noise(size, shrunk) for size in (request.size, *request.style_sizes))
     options = request.options.model_copy(update={"num_steps": _MOST_STEPS + 1, "levels": 1, "target_loss": None})
     subject = Subject(content.to(network.device), [style.to(network.device) for style in styles], [1.0] * len(styles))
-    if options.precision == "exact" or exact_because(options):
+    if options.is_exact:
         objective = Objective(network, content, styles, subject.weights, options)
         steps = transfer(objective, content, options)
     else:
@@ -98,15 +98,17 @@ def _step_s(network: Network, request: TrialRequest, settings: Settings) -> floa
 
 
 def _timed(steps: Iterator[Step]) -> float:
-    """Seconds of a step, the first of which prepares much that later ones find done."""
+    """Seconds of a step, but for the first one, before which there is much to prepare."""
     _wait(next(steps))
+    first = next(steps)
+    _wait(first)
     started = time.monotonic()
     for step in steps:
         _wait(step)
         elapsed_s = time.monotonic() - started
         if elapsed_s >= _ENOUGH_S or step.index == _MOST_STEPS:
             break
-    return elapsed_s / step.index
+    return elapsed_s / (step.index - first.index)
 
 
 def _wait(step: Step) -> None:

@@ -34,7 +34,7 @@ class Network:
             pooling: how the pooling layers reduce; the network was trained with ``max``
 
         Returns:
-            The output of each layer, (1, C, H / 2^p, W / 2^p) after p pooling layers.
+            The output of each layer, (1, C, H // 2^p, W // 2^p) after p pooling layers.
 
         Raises:
             UsageError: the picture is so small that a layer would be empty, or the weights lack a convolution.

@@ -65,11 +65,10 @@ def render_stretch(job: Walk, batch: WalkBatch, gear: Gear, look: Callable[[int]
 
 
 def _render(job: Walk, batch: WalkBatch, gear: Gear, attempt: Attempt, look: Callable[[int], None]) -> None:
-    encode = partial(encode_jpeg, quality=JPEG_QUALITY)
-    with FrameKeeper(attempt.store_frame, waiting=gear.settings.frames_waiting, encode=encode) as keeper:
+    with FrameKeeper(attempt.store_frame, waiting=gear.settings.frames_waiting) as keeper:
         rendered = frames(batch.options, job.first, job.count, gear.device, advance=lambda: look(len(attempt.frames)))
         for number, frame in enumerate(rendered, start=job.first):
-            keeper.keep(number, _as_rgb(frame))
+            keeper.keep(number, partial(encode_jpeg, _as_rgb(frame), quality=JPEG_QUALITY))
     look(job.count)
 
 

@@ -1,4 +1,4 @@
-"""3 x 3 convolutions in C, several times as fast as torch's on a CPU: ``winograd.c``, where it was built and can run.
+"""3 x 3 convolutions in C, about three times as fast as torch's in float32: ``winograd.c``, where it can run.
 
 Its threads are those of torch's own OpenMP runtime: two runtimes in one process keep each other waiting at every
 barrier. So the library is linked to none, and torch's is opened for all to see before it is loaded.
@@ -60,23 +60,21 @@ class WinogradConvolution:
     otherwise. Several threads may use one convolution.
     """
 
-    def __init__(
-        self, weight: Tensor, bias: Tensor, *, bf16: bool = False, instructions: Instructions | None = None
-    ) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor, *, bf16: bool = False, use: Instructions | None = None) -> None:
         """Keep the weights; for either direction they are packed when it is first asked for.
 
         Args:
             weight: (K, C, 3, 3), float32; K is a multiple of 16, and so is C, unless it is less
             bias: (K,), float32
             bf16: whether the factors of all products are rounded to 8 bits, which is faster where :func:`has_bf16`
-            instructions: which to use; by default the best
+            use: which instructions; by default the best
 
         Raises:
             RuntimeError: the kernel, or what was asked of it, is not available here.
             ValueError: the weights are not of such shapes.
         """
         self._library = _library()
-        chosen = instructions or ("avx512" if self._library.level > 1 else "avx2")
+        chosen = use or instructions()
         level = _LEVELS.get((chosen, bf16))
         if level is None or level > self._library.level:
             raise RuntimeError(f"The kernel cannot use {chosen}{' with bfloat16' if bf16 else ''} here.")
@@ -251,7 +249,7 @@ def _open() -> tuple[_Library | None, str]:
     folder = Path(__file__).parent
     built = [path for suffix in EXTENSION_SUFFIXES if (path := folder / f"_winograd{suffix}").is_file()]
     if not built:
-        return None, "The kernel was not built when medley was installed, for want of a C compiler."
+        return None, "The kernel was not built when medley was installed, which takes a C compiler."
     try:
         if runtime := _torchs_openmp():
             ctypes.CDLL(runtime, mode=ctypes.RTLD_GLOBAL)
@@ -272,9 +270,10 @@ def _keep_freed_memory() -> None:
     with zeros, page by page: a tenth of its time.
     """
     with suppress(OSError, AttributeError):  # only the GNU C library has it
-        mallopt = ctypes.CDLL(None).mallopt
-        for option in (_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD):
-            mallopt(option, 2**31 - 1)
+        mallopt, most = ctypes.CDLL(None).mallopt, 2**31 - 1
+        # Before glibc 2.35 the first is refused; the second alone would have every output be mapped by itself.
+        if mallopt(_M_MMAP_THRESHOLD, most):
+            mallopt(_M_TRIM_THRESHOLD, most)
 
 
 def _torchs_openmp() -> str | None:
