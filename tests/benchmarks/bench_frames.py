@@ -9,6 +9,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import torch  # before the tests' own modules, which have OpenMP use one thread
+
 from medley.layers import CONTENT_LAYERS, STYLE_LAYERS
 
 sys.path.append(str(Path(__file__).parents[1]))
@@ -24,6 +26,7 @@ def main() -> None:
     parser.add_argument("--num-steps", type=int, default=60)
     parser.add_argument("--runs", type=int, default=5, help="of each, after one that prepares")
     args = parser.parse_args()
+    print(f"{torch.get_num_threads()} threads")
     asked = {"size": args.size, "num_steps": args.num_steps}
     layers = {"content_layers": CONTENT_LAYERS, "style_layers": STYLE_LAYERS}
     with tempfile.TemporaryDirectory() as folder:
