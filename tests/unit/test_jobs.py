@@ -90,7 +90,7 @@ def test_each_option_makes_another_job() -> None:
 
 
 @pytest.mark.parametrize("exact", [{"precision": "exact"}, {"optimizer": "adam"}])
-def test_what_the_fast_path_does_is_nothing_to_an_exact_job(exact: dict[str, str]) -> None:
+def test_what_the_fast_path_does_is_nothing_to_an_exact_job(exact: dict[str, Any]) -> None:
     assert request_id(**exact, levels=2, whitened_steps=30) == request_id(**exact)
     assert StyleTransferOptions.model_validate(exact).num_steps == 300
 
