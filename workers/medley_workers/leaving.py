@@ -13,7 +13,7 @@ def leaving(pixels: Tensor) -> Callable[[], bytes]:
     """What makes a JPEG of a frame, (H, W, 3) of uint8, RGB, on any thread; its device is not waited for here.
 
     The pixels must not be changed afterwards. It is the CPU that encodes: nvJPEG by way of torchvision is deprecated
-    there, and does not keep to the order of streams before torchvision 0.29 (its issue 9060).
+    there, and was reported not to keep to the order of streams (its issues 8587, 8929 and 9060).
     """
     if not pixels.is_cuda:
         return partial(encode_jpeg, pixels.numpy())
