@@ -35,7 +35,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 T = TypeVar("T")
 
 
-def wait_until(condition: Callable[[], T], within_s: float, what: str) -> T:
+def wait_until(condition: Callable[[], T | None], within_s: float, what: str) -> T:
     """Ask until the answer is true, and return it; fail with ``what`` when the time is over."""
     deadline = time.monotonic() + within_s
     while not (answer := condition()):

@@ -120,6 +120,7 @@ class Farm:
 def open_farm(folder: Path, redis_url: str, storage_url: str, **overrides: Any) -> Iterator[Farm]:
     """A farm whose workers end with the block."""
     short: dict[str, Any] = {"lease_s": LEASE_S, "lease_renew_s": 1.0, "give_back_s": 1.0, "grace_s": 0.0}
+    short["log_format"] = "text"
     settings = Settings(redis_url=redis_url, storage_url=storage_url, device="cpu", **(short | overrides))
     with ExitStack() as stack:
         yield Farm(settings, folder, stack)

@@ -164,6 +164,7 @@ def local_farm(settings: Settings, state: Path) -> Iterator[Cluster]:
         # The grace is for a step and a checkpoint, with which the next run goes on; the prompt must be back soon. No
         # patience: a private Redis that is gone does not come back.
         ours = {"redis_url": redis_url, "storage_url": (state / "storage").as_uri(), "grace_s": 2.0, "patience_s": 0.0}
+        ours |= {"log_format": "text", "metrics_port": 0}  # the log's end is shown to people, and the port may be taken
         yield reached(settings.model_copy(update=ours))
 
 

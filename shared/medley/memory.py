@@ -1,4 +1,4 @@
-"""How much memory this machine has left, by Linux's own account."""
+"""How much memory this machine has left, and this process holds, by Linux's own account."""
 
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -33,6 +33,12 @@ def free_memory(root: Path = Path("/")) -> int | None:
     left = [_left(folder, account) for folder, account in _groups(root)]
     known = [number for number in (None if available is None else available * 1024, *left) if number is not None]
     return min(known, default=None)
+
+
+def resident_bytes(root: Path = Path("/")) -> int | None:
+    """Bytes of memory that this process holds; None where it cannot be told."""
+    kilobytes = _row(root / "proc/self/status", "VmRSS:")
+    return None if kilobytes is None else kilobytes * 1024
 
 
 def _groups(root: Path) -> Iterator[tuple[Path, _Account]]:

@@ -1,6 +1,7 @@
 """What painters say of the jobs they are at, and what they are told of their batches, in Redis: part of the ledger."""
 
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from pydantic import NonNegativeFloat, NonNegativeInt
@@ -76,6 +77,14 @@ class Paintings(Roster):
             pipe.expire(tried, KEPT_S)
             count, before, death, *_ = pipe.execute()
         return Attempts(int(count), str(before or ""), str(death or ""))
+
+    def attempts(self, batch: BatchName, jobs: Sequence[JobId]) -> dict[JobId, int]:
+        """How many attempts were begun at those of these jobs at which any was."""
+        if not jobs:
+            return {}
+        with self._client() as client:
+            counts = client.hmget(key_of(batch, "attempts"), list(jobs))
+        return {job: int(count) for job, count in zip(jobs, counts, strict=True) if count}
 
     def note_death(self, batch: BatchName, job: JobId, how: str) -> None:
         """Note how the process ended that worked on a job."""

@@ -2,7 +2,9 @@
 
 import base64
 import json
+import re
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -21,6 +23,12 @@ from medley.settings import Settings
 SILENT_BEATS = 6
 """A painting process that has missed this many lease renewals is no longer listed; it speaks at each."""
 
+SILENT_KEPT_S = 3600.0
+"""So long is it known of a painting process that it fell silent, and did not say farewell: until somebody was told."""
+
+SCANNED = 1_000
+"""Keys in one step of a scan: under a millisecond of Redis's time, and few round trips."""
+
 DAY_S = 24 * 3600
 """What is held against a worker, and why one stopped, is forgotten after a day: it is mended or gone by then."""
 
@@ -29,7 +37,8 @@ class Painter(Record):
     """One painting process. ``model_loads`` counts how often it has read the weights: once, if all is well.
 
     ``pixel_steps_s`` is its speed in its last job, in steps a second times pixels of the result. ``queues`` are the
-    names of those that it serves.
+    names of those that it serves, ``weights`` what it has loaded, and ``memory_bytes`` what it holds of its device's
+    memory.
     """
 
     model_config = ConfigDict(extra="ignore")  # a worker of a later version may say more of itself
@@ -39,6 +48,8 @@ class Painter(Record):
     engine: int = 0
     queues: tuple[str, ...] = ()
     device: str
+    weights: str = ""
+    memory_bytes: NonNegativeInt | None = None
     pixel_steps_s: NonNegativeFloat | None = None
     model_loads: NonNegativeInt
     jobs: NonNegativeInt
@@ -103,15 +114,34 @@ class Roster:
     def greet(self, painter: Painter) -> None:
         """Say that a painting process is there."""
         with self._client() as client:
-            kept_ms = int(self._settings.lease_renew_s * SILENT_BEATS * 1000)
-            client.set(f"medley:painter:{painter.name}", painter.json_bytes(), px=kept_ms)
+            client.set(f"medley:painter:{painter.name}", painter.json_bytes(), px=int(SILENT_KEPT_S * 1000))
+
+    def farewell(self, worker: str) -> None:
+        """Say that a worker's painting processes are gone, as they should be."""
+        with self._client() as client:
+            if names := list(client.scan_iter(f"medley:painter:{_literal(worker)}#*", count=SCANNED)):
+                client.delete(*names)
 
     def painters(self) -> list[Painter]:
         """The painting processes that have spoken within :data:`SILENT_BEATS` lease renewals, by name."""
+        return [painter for painter, silent_s in self.painters_heard() if silent_s <= self.silent_after_s]
+
+    @property
+    def silent_after_s(self) -> float:
+        """A painting process of which nothing is heard for longer is not up, or not to be reached."""
+        return self._settings.lease_renew_s * SILENT_BEATS
+
+    def painters_heard(self) -> list[tuple[Painter, float]]:
+        """Those, and the ones that fell silent in the last :data:`SILENT_KEPT_S`; with the seconds since each spoke."""
         with self._client() as client:
-            names = sorted(client.scan_iter("medley:painter:*"))
-            texts = client.mget(names) if names else []
-        return [Painter.from_json(text) for text in texts if text]
+            names = sorted(client.scan_iter("medley:painter:*", count=SCANNED))
+            with client.pipeline(transaction=False) as pipe:
+                for name in names:
+                    pipe.get(name)
+                    pipe.pttl(name)
+                answers = pipe.execute()
+        heard = zip(answers[::2], answers[1::2], strict=True)
+        return [(Painter.from_json(text), max(0.0, SILENT_KEPT_S - left_ms / 1000)) for text, left_ms in heard if text]
 
     def idle_painters(self, queue: QueueKind) -> int:
         """How many painting processes of a queue hold no message, at least."""
@@ -177,7 +207,7 @@ class Roster:
     def foreign_queue_lengths(self) -> dict[str, int]:
         """Messages that wait in the queues of other engines, by the queue's name."""
         with self._client() as client:
-            names = {name for kind in QUEUES for name in client.scan_iter(f"{kind}.*", _type="list")}
+            names = {name for kind in QUEUES for name in client.scan_iter(f"{kind}.*", count=SCANNED, _type="list")}
             return {name: int(client.llen(name)) for name in sorted(names - set(QUEUES.values()))}
 
     def unacknowledged(self) -> int:
@@ -209,6 +239,11 @@ class Roster:
                 pipe.lindex(name, -1)
             heads = dict(zip(QUEUES, pipe.execute(), strict=True))
         return {kind: _published_at(str(text)) for kind, text in heads.items() if text is not None}
+
+    def held_messages(self) -> dict[str, int]:
+        """How many messages of each queue workers hold, by the queue's name."""
+        with self._client() as client:
+            return Counter(name for text in client.hvals(UNACKED) if (name := _queue_of(str(text))))
 
     def held_batches(self) -> set[BatchName]:
         """The batches of which workers hold messages."""
@@ -244,6 +279,18 @@ def _published_at(text: str) -> float:
         at = float(json.loads(text)["headers"]["at"])
         return at if 0 <= at <= time.time() else 0.0
     return 0.0
+
+
+def _literal(name: str) -> str:
+    """A name as a pattern of Redis that matches it alone."""
+    return re.sub(r"([*?\[\]^\\])", r"\\\1", name)
+
+
+def _queue_of(text: str) -> str | None:
+    """The queue of a message that a worker holds, as kombu keeps it."""
+    with suppress(ValueError, TypeError, IndexError, RecursionError):
+        return str(json.loads(text)[2])
+    return None
 
 
 def _batch_of(text: str) -> BatchName | None:

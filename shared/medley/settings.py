@@ -140,9 +140,26 @@ class Settings(BaseSettings):
     frames_waiting: int = Field(
         4, ge=1, description="Frames that may wait for storage before painting waits for them (bounds memory)."
     )
+    frame_tag: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9_.-]+=[A-Za-z0-9_.-]+$",
+        description="A tag, NAME=VALUE, that frames have in S3, for a rule of the bucket by which they expire.",
+    )
+    dashboard_token: str | None = Field(
+        None, min_length=12, description="What lets people decide on a dashboard that was started with --allow-control."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much a worker says.")
+    log_format: Literal["auto", "text", "json"] = Field(
+        "auto", description="How it is said: text for people, or a JSON object a line; auto is text on a terminal only."
+    )
+    metrics_port: int = Field(
+        0, ge=0, le=65_535, description="The port at which a worker tells Prometheus its numbers (/metrics); 0 is none."
+    )
+    metrics_host: str = Field(
+        "127.0.0.1", description="The address at which it does; 0.0.0.0 for a Prometheus on another machine."
+    )
 
-    @field_validator("cache_dir", "ca_file", mode="before")
+    @field_validator("cache_dir", "ca_file", "frame_tag", "dashboard_token", mode="before")
     @classmethod
     def _unset_if_empty(cls, value: object) -> object:
         return value or None  # compose files pass what is not set as an empty text

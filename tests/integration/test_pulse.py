@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from conftest import wait_until
 from medley.cluster import Cluster
 from medley.ledger import Ledger
 from medley.roster import Painter
@@ -74,3 +75,17 @@ def test_a_painter_that_hangs_ends(cluster: Cluster, monkeypatch: pytest.MonkeyP
             pulse.beat()
         pulse.advance()
         pulse.beat()
+
+
+def test_a_worker_that_says_farewell_is_gone_and_one_that_says_nothing_is_silent(cluster: Cluster) -> None:
+    ledger, others = cluster.ledger, ("w#1", "w-2#0", "w*#0")
+    for name in (ME.name, *others):
+        ledger.greet(ME.model_copy(update={"name": name}))
+    ledger.farewell("w")
+    assert [painter.name for painter in ledger.painters()] == ["w*#0", "w-2#0"]
+    ledger.farewell("w*")
+    assert [painter.name for painter in ledger.painters()] == ["w-2#0"]
+    wait_until(lambda: not ledger.painters(), 10, "that it is silent")
+    ((silent, silent_s),) = ledger.painters_heard()
+    assert silent.name == "w-2#0"
+    assert silent_s > ledger.silent_after_s

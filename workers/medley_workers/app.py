@@ -3,25 +3,26 @@
 import os
 import signal
 import socket
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from celery import Celery
 from celery.signals import worker_before_create_process, worker_shutting_down
 
+from medley import logs
 from medley.cluster import Cluster
-from medley.errors import UsageError
+from medley.errors import MedleyError, UsageError
 from medley.jobs import DEFAULT_WEIGHTS, QueueKind
 from medley.queue import QUEUES
 from medley.settings import Settings
 from medley_workers.caretaker import Caretaker
 from medley_workers.draining import Stopping
 from medley_workers.gpus import visible_gpus
-from medley_workers.process import SERVED
-from medley_workers.pulse import clock_sentence
-from medley_workers.request import PaintRequest
+from medley_workers.suspicion import clock_sentence
 from medley_workers.weights import find_weights
-
-LOG_FORMAT = "%(asctime)s %(levelname)s %(processName)s %(message)s"
 
 _EXIT_CODES = {"SIGINT": 128 + signal.SIGINT}
 """Of a worker that a signal stopped, 0 for others; Celery's own would have a service manager report a failure."""
@@ -35,6 +36,7 @@ def main(settings: Settings, queues: list[QueueKind], name: str | None = None) -
         WeightsError: the network's weights are not here.
         ServiceUnreachable, ServiceRefused: Redis or storage cannot be used.
     """
+    logs.begin(settings)
     cluster = Cluster.open(settings)
     gpus = visible_gpus(settings)
     _require_all(cluster, gpus)
@@ -42,25 +44,52 @@ def main(settings: Settings, queues: list[QueueKind], name: str | None = None) -
     # The painting processes read them as we did, and share the cores by their number.
     os.environ.update(settings.model_copy(update={"processes": processes}).variables())
     served = [QUEUES[kind] for kind in QUEUES if kind in queues]
-    os.environ[SERVED] = " ".join(served)
     # billiard reads this when its pool is imported: painting processes are ended by SIGQUIT then, and leave SIGTERM,
     # which service managers send to all processes, to their parent.
     os.environ["REMAP_SIGTERM"] = "SIGQUIT"
+    if settings.metrics_port:
+        _serve_metrics(settings)
+    import medley_workers.log_lines  # noqa: F401  # before the log is set up
+    from medley_workers.process import SERVED  # which has numbers to tell, if they are served
+    from medley_workers.request import PaintRequest
+
     cluster.app.conf.update(
-        include=["medley_workers.tasks"], worker_log_format=LOG_FORMAT, worker_task_log_format=LOG_FORMAT
+        include=["medley_workers.log_lines", "medley_workers.tasks"],
+        worker_log_format=logs.TEXT,
+        worker_task_log_format=logs.TEXT,
     )
-    name = name or f"{socket.gethostname()}-{os.getpid()}"
+    os.environ[SERVED] = " ".join(served)
+    name = name or f"{socket.gethostname()}-{_number()}"
     cluster.ledger.welcome(name)
     PaintRequest.ledger = cluster.ledger
     Caretaker(cluster, served).start()
-    return _serve(
+    code = _serve(
         cluster.app,
         Stopping(settings.grace_s),
         hostname=name,
         concurrency=processes,
         queues=served,
         loglevel=settings.log_level,
+        quiet=logs.is_json(settings),  # Celery begins with a drawing
     )
+    with suppress(MedleyError):  # then we are taken for silent
+        cluster.ledger.farewell(name)
+    return code
+
+
+def _number() -> int:
+    """What no other worker of this host has. In a container all are process 1, also one that was started again: it must
+    not be taken for the one before, which may have stopped for a reason.
+    """
+    return int(time.time()) if os.getpid() == 1 else os.getpid()
+
+
+def _serve_metrics(settings: Settings) -> None:
+    folder = tempfile.mkdtemp(prefix="medley-metrics-")
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+    from medley_workers.telemetry import serve
+
+    serve(settings, Path(folder))
 
 
 def _require_all(cluster: Cluster, gpus: list[str]) -> None:

@@ -13,6 +13,7 @@ from medley.errors import MedleyError, NumbersError, StorageRefused
 from medley.records import JobId
 from medley.results import AnyResult, StoredFile
 from medley.storage import Storage
+from medley_workers import metrics
 from medley_workers.checkpoint import HowFar, to_bytes
 from medley_workers.transfer import Kept
 
@@ -42,6 +43,7 @@ class Attempt:
         """Store the frame (a JPEG) of the picture that has had this many steps."""
         self._store(keys.frame(self._job, self.token, step), data, "image/jpeg")
         self.frames.append(step)
+        metrics.FRAMES.inc()
 
     def store_picture(self, data: bytes) -> None:
         """Store the finished picture (a PNG)."""
@@ -128,5 +130,7 @@ class Attempt:
 
     def _store(self, key: str, data: bytes, content_type: str) -> None:
         self._storage.put(key, data, content_type)
+        metrics.UPLOADS.inc()
+        metrics.UPLOAD_BYTES.inc(len(data))
         name = key.removeprefix(keys.attempt(self._job, self.token))
         self.files[name] = StoredFile(key=key, sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))

@@ -25,11 +25,13 @@ from medley.errors import (
 )
 from medley.jobs import AnyBatch, StyleTransfer
 from medley.kinds import Job, id_of
+from medley.logs import about
 from medley.media.images import shown
 from medley.paintings import Attempts
 from medley.queue import PAINT, publish_finish
 from medley.records import BatchName
 from medley.results import AnyResult, Outcome, Status
+from medley_workers import metrics
 from medley_workers.desk import Desk, Painted, Wanted
 from medley_workers.suspicion import leave_to_others, shall_others_try, worker_of
 
@@ -82,6 +84,11 @@ def decide(desk: Desk, batch: AnyBatch, job: Job) -> Wanted | None:
     Raises:
         ServiceUnreachable, ServiceRefused, JobHeld: as of :func:`deliver`.
     """
+    with about(job=job.id):
+        return _decided(desk, batch, job)
+
+
+def _decided(desk: Desk, batch: AnyBatch, job: Job) -> Wanted | None:
     try:
         if _is_dropped(desk, batch, job):
             return None
@@ -101,7 +108,8 @@ def decide(desk: Desk, batch: AnyBatch, job: Job) -> Wanted | None:
 def painted(desk: Desk, wanted: Wanted) -> Painted:
     """Paint a job, alone; returns what comes of it. If this process is ended meanwhile, the job is given back."""
     try:
-        return desk.paint(wanted.job, wanted.batch)
+        with about(job=wanted.job.id):
+            return desk.paint(wanted.job, wanted.batch)
     except Exception as error:
         return error
     except SystemExit:
@@ -118,19 +126,21 @@ def conclude(desk: Desk, wanted: Wanted, result: Painted) -> None:
     Raises:
         ServiceUnreachable, ServiceRefused, OutOfMemory, JobHeld, PaintingStopped: as of :func:`deliver`.
     """
-    try:
-        with _attempt(desk, wanted):
-            outcome = _outcome(desk, wanted, _finished(result))
-            stands = _write(desk, wanted, outcome)
-    except PaintingStopped:
-        if _is_dropped(desk, wanted.batch, wanted.job):
-            return
-        raise
-    _end(desk, wanted, outcome if stands else None)
+    with about(batch=wanted.batch.name, job=wanted.job.id):  # perhaps on another thread than it was painted on
+        try:
+            with _attempt(desk, wanted):
+                outcome = _outcome(desk, wanted, _finished(result))
+                stands = _write(desk, wanted, outcome)
+        except PaintingStopped:
+            if _is_dropped(desk, wanted.batch, wanted.job):
+                return
+            raise
+        _end(desk, wanted, outcome if stands else None)
 
 
 def give_back(desk: Desk, wanted: Wanted) -> None:
     """Take an attempt back, and hold the job no longer."""
+    metrics.GIVEN_BACK.inc()
     with suppress(MedleyError):  # Redis may be what is away; then the attempt stays counted
         desk.cluster.ledger.give_back(wanted.batch.name, wanted.job.id)
     _let_go(desk, wanted.job)
@@ -147,6 +157,8 @@ def _begin(desk: Desk, batch: AnyBatch, job: Job) -> Wanted | None:
     if holder != desk.worker:
         raise JobHeld(f"{holder} paints job {job.id}, as reported just now; it is asked for again later.")
     wanted = Wanted(batch, job, ledger.count_attempt(batch.name, job.id, desk.worker))
+    if wanted.attempts.number > 1:
+        metrics.RETRIES.inc()
     with _attempt(desk, wanted):
         outcome = _known_end(desk, wanted)
         if outcome is None:
@@ -232,6 +244,9 @@ def _end(desk: Desk, wanted: Wanted, outcome: Outcome | None) -> None:
     if outcome is None:
         log.warning("Job %s ended for nobody: batch %s was removed meanwhile.", job.id, batch.name)
         return
+    metrics.JOBS.labels("failed" if outcome.status == "failed" else outcome.kind).inc()
+    if outcome.status == "failed":
+        metrics.FAILURES.labels(outcome.kind).inc()
     loss = "" if outcome.loss is None else f", loss {outcome.loss:,.0f}"
     told = outcome.reason or f"{outcome.seconds:.1f} s{loss}"
     log.info("%s (job %s of %s): %s, %s", shown(job.names), job.id, batch.name, outcome.kind, told)

@@ -11,7 +11,7 @@ import torch
 from medley.costs import HISTORY, Size, room_problem
 from medley.errors import OutOfMemory, ServiceUnreachable
 from medley.jobs import StyleTransferOptions
-from medley.memory import free_memory
+from medley.memory import free_memory, resident_bytes
 from medley.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -54,6 +54,11 @@ def free_bytes(device: torch.device) -> int | None:
     with suppress(OSError, AttributeError):  # only the GNU C library keeps what was freed, and has this to let go of it
         ctypes.CDLL(None).malloc_trim(0)
     return free_memory()
+
+
+def held_bytes(device: torch.device) -> int | None:
+    """What this process holds of the device's memory; None where it cannot be told."""
+    return torch.cuda.memory_reserved(device) if device.type == "cuda" else resident_bytes()
 
 
 def require_room(

@@ -17,12 +17,14 @@ from medley.errors import MedleyError, UsageError
 from medley.jobs import ENGINE, AnyBatch, Batch, StyleTransfer, Weights
 from medley.kinds import Job
 from medley.media.images import shown
+from medley.memory import resident_bytes
 from medley.records import Digest, JobId
 from medley.results import AnyResult, Result
 from medley.roster import Painter
 from medley.settings import Settings
 from medley.storage.patient import PatientStorage
 from medley.walks import Walk, WalkBatch
+from medley_workers import metrics
 from medley_workers.desk import Desk, Finish, Painted
 from medley_workers.draining import requested
 from medley_workers.fetching import Fetching
@@ -65,6 +67,7 @@ class PaintingProcess:
         self._studio: Studio | None = None
         self._chosen_device: torch.device | None = None
         self._loaded: Digest | None = None
+        self._weights = ""
         self._model_loads = 0
         self._jobs = 0
         self._pixel_steps_s: float | None = None
@@ -72,16 +75,30 @@ class PaintingProcess:
     def describe(self) -> Painter:
         """What the ledger is told of us."""
         device = str(self._chosen_device) if self._chosen_device else "unknown until the first job"
+        memory = self._memory()
+        metrics.PROCESSES.set(1)
+        if self._chosen_device:
+            metrics.MEMORY.labels(self._chosen_device.type).set(memory or 0)
         return Painter(
             name=self.name,
             version=version("medley"),
             engine=ENGINE,
             queues=tuple(os.environ.get(SERVED, "").split()),
             device=device,
+            weights=self._weights,
+            memory_bytes=memory,
             pixel_steps_s=self._pixel_steps_s,
             model_loads=self._model_loads,
             jobs=self._jobs,
         )
+
+    def _memory(self) -> int | None:
+        """Bytes that this process holds of the memory of its device."""
+        if self._chosen_device is not None:
+            from medley_workers.devices import held_bytes
+
+            return held_bytes(self._chosen_device)
+        return resident_bytes()
 
     def paint(self, job: Job, batch: AnyBatch) -> AnyResult | Finish:
         """Paint a job and commit it, or leave that to whoever calls what is returned; see
@@ -136,6 +153,8 @@ class PaintingProcess:
 
     def _note(self, result: AnyResult) -> AnyResult:
         self._jobs += 1
+        metrics.PAINT_S.inc(result.seconds.paint)
+        metrics.STORE_S.inc(result.seconds.store)
         if isinstance(result, Result):
             steps = result.steps - max(result.resumed_at, default=0)
             self._pixel_steps_s = math.prod(result.size) * steps / max(result.seconds.paint, 1e-3)
@@ -182,8 +201,10 @@ class PaintingProcess:
         network = Network(load_weights(path), self._device())
         load_s = time.monotonic() - started
         self._studio = Studio(self.cluster.settings, self.cluster.storage, network, self.name)
-        self._loaded = weights.sha256
+        self._loaded, self._weights = weights.sha256, weights.name
         self._model_loads += 1
+        metrics.LOADS.inc()
+        metrics.LOAD_S.inc(load_s)
         log.info(
             "Weights %s loaded in %.2f s on %s; load number %d of this process.",
             weights.name, load_s, network.device, self._model_loads,

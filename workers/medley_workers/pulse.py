@@ -16,7 +16,8 @@ from contextlib import contextmanager
 from medley.cluster import Cluster
 from medley.errors import MedleyError
 from medley.roster import Painter
-from medley_workers.suspicion import why_stop, worker_of
+from medley_workers.metrics import HOLDING
+from medley_workers.suspicion import clock_sentence, why_stop, worker_of
 
 log = logging.getLogger(__name__)
 
@@ -45,10 +46,12 @@ class Pulse(threading.Thread):
         self.advance()
         self._is_lost = False
         self._delivery_tag = delivery_tag
+        HOLDING.set(1)
         try:
             yield
         finally:
             self._delivery_tag = None
+            HOLDING.set(0)
 
     def advance(self) -> None:
         """Say that a step was made; a painter that says nothing for MEDLEY_STALL_S is ended."""
@@ -94,11 +97,3 @@ class Pulse(threading.Thread):
         elif not self._ledger.renew_lease(tag) and self._delivery_tag == tag and not self._is_lost:
             self._is_lost = True  # said once
             log.warning("The delivery is no longer held: Redis lost it, or it lapsed. The painting goes on.")
-
-
-def clock_sentence(skew_s: float) -> str:
-    """What is wrong when two clocks disagree; leases compare them."""
-    return (
-        f"This machine's clock is {abs(skew_s):.1f} s {'ahead of' if skew_s > 0 else 'behind'} Redis's, "
-        "and leases compare the two. Set the clock (NTP), or raise MEDLEY_CLOCK_SKEW_S."
-    )

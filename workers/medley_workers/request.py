@@ -11,6 +11,7 @@ from celery.worker.request import Request
 
 from medley.errors import MedleyError
 from medley.ledger import Ledger
+from medley_workers.metrics import DEATHS
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ class PaintRequest(Request):
 
     def _note_death(self, how: str) -> None:
         """Who reads of a job that ends its workers wants to know the signal, which the parent alone sees."""
+        DEATHS.inc()
         if self.ledger is None:
             return
         batch, *jobs = self.args  # the end of a batch has none

@@ -52,3 +52,11 @@ def why_stop(ledger: Ledger, settings: Settings, worker: str) -> str | None:
         f"{len(blamed)} jobs failed here that other workers then painted ({', '.join(blamed[:3])}), so this machine "
         "is at fault. Look at its log, its GPU (`nvidia-smi`) and `medley doctor`, and start it again."
     )
+
+
+def clock_sentence(skew_s: float) -> str:
+    """What is wrong when two clocks disagree; leases compare them."""
+    return (
+        f"This machine's clock is {abs(skew_s):.1f} s {'ahead of' if skew_s > 0 else 'behind'} Redis's, "
+        "and leases compare the two. Set the clock (NTP), or raise MEDLEY_CLOCK_SKEW_S."
+    )

@@ -24,6 +24,7 @@ from medley.errors import (
     ServiceUnreachable,
 )
 from medley.kinds import as_job
+from medley.logs import about
 from medley.queue import FINISH, PAINT, QUEUES, Sent
 from medley.settings import Settings
 from medley_workers.bundling import deliver_message
@@ -128,14 +129,14 @@ def paint(self: PaintingTask, batch: str, jobs: list[dict[str, Any]]) -> None:
     """Bring these jobs of a batch to their outcomes; what is no job never comes so far (see :mod:`medley.messages`)."""
     wanted = [as_job(message) for message in jobs]
     ids = [job.id for job in wanted]
-    with self.held(on_drop=lambda: self.process.cluster.ledger.remove_enqueued(batch, ids)) as process:
+    with about(batch=batch), self.held(lambda: self.process.cluster.ledger.remove_enqueued(batch, ids)) as process:
         deliver_message(process.desk, batch, wanted, self.sent())
 
 
 @shared_task(bind=True, base=PaintingTask, name=FINISH)
 def finish(self: PaintingTask, batch: str) -> None:
     """Make what a batch ends with, if nothing is missing any more."""
-    with self.held() as process:
+    with about(batch=batch), self.held() as process:
 
         def advance() -> None:
             process.pulse.advance()

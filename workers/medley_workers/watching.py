@@ -13,6 +13,7 @@ from medley.kinds import Job
 from medley.paintings import Progress
 from medley.results import ControlState
 from medley_workers.draining import requested
+from medley_workers.metrics import STEP_S, STEPS
 from medley_workers.pulse import Pulse
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Watch:
         self._heard = True
         self._read_at = time.monotonic()
         self._told_at = float("-inf")
+        self._looked: tuple[int, float] | None = None  # what was done then, and when that was
 
     def look(self, step: "Step", loss: float | None) -> None:
         """Told of every step, and of its loss where that was looked at.
@@ -47,7 +49,7 @@ class Watch:
         Raises:
             PaintingStopped: the worker drains, or the batch is paused or cancelled.
         """
-        self._advance()
+        self._advance(step.index)
         if loss is not None:
             self._tell(step.index, loss)
 
@@ -57,12 +59,19 @@ class Watch:
         Raises:
             PaintingStopped: as of :meth:`look`.
         """
-        self._advance()
+        self._advance(done)
         if time.monotonic() - self._told_at >= TOLD_EVERY_S:
             self._told_at = time.monotonic()
             self._tell(done, None)
 
-    def _advance(self) -> None:
+    def _advance(self, done: int) -> None:
+        """So many steps, or frames, are done; what was done before the first look was done by another attempt."""
+        now = time.monotonic()
+        if self._looked is not None:
+            before, at = self._looked
+            STEPS.inc(max(0, done - before))
+            STEP_S.inc(now - at)
+        self._looked = done, now
         self._pulse.advance()
         requested.check()
 

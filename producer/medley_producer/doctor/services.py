@@ -101,7 +101,7 @@ def _redis_clock(ledger: Ledger, settings: Settings) -> Finding:
     skew_s = ledger.clock_skew_s()
     if abs(skew_s) <= settings.clock_skew_s:
         return Finding("Redis clock", "green", f"{abs(skew_s):.3f} s from this machine's")
-    sentence = importlib.import_module("medley_workers.pulse").clock_sentence(skew_s)
+    sentence = importlib.import_module("medley_workers.suspicion").clock_sentence(skew_s)
     return refusal("Redis clock", UsageError(sentence))
 
 
