@@ -57,6 +57,11 @@ class S3Server:
             self._client.create_bucket(Bucket=name)
         return name
 
+    def tags(self, bucket: str, key: str) -> dict[str, str]:
+        """What an object is tagged with."""
+        found = self._client.get_object_tagging(Bucket=bucket, Key=key)["TagSet"]
+        return {tag["Key"]: tag["Value"] for tag in found}
+
     @cached_property
     def _client(self) -> Any:
         return boto3.session.Session().client(

@@ -144,7 +144,11 @@ def _fetch(storage: Storage, item: tuple[JobId, str], folder: Path) -> bool:
     if result is None:
         return False
     for file, stored in result.files.items():
-        storage.get_file(stored.key, folder / place(name, file), link=True)
+        try:
+            storage.get_file(stored.key, folder / place(name, file), link=True)
+        except ObjectMissing:
+            if not keys.is_frame(stored.key):  # frames may expire, by a rule of the bucket
+                raise
     return True
 
 

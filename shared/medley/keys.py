@@ -38,6 +38,11 @@ def frame(job: JobId, token: str, step: int) -> str:
     return f"{attempt(job, token)}{frame_file(step)}"
 
 
+def is_frame(key: str) -> bool:
+    """Whether a frame lies under this key."""
+    return key.startswith(JOBS) and "/frames/" in key
+
+
 def pastiche(job: JobId, token: str) -> str:
     """The finished picture of one attempt."""
     return f"{attempt(job, token)}{PICTURE_FILE}"

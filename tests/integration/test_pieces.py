@@ -438,3 +438,21 @@ def test_a_video_that_cannot_be_made_leaves_the_old_one(
     assert (code, cluster.storage.get(keys.video("b"))) == (2, before)
     assert told.startswith("medley: This machine's PyAV has no H.264 encoder")
     assert isinstance(batch, Batch)
+
+
+def test_frames_that_have_expired_are_done_without_and_pictures_are_not(
+    cluster: Cluster, dataset: Path, tmp_path: Path
+) -> None:
+    batch = paint_batch(cluster, all_pairs(dataset, contents=1, styles=1))
+    (job,) = transfers(cluster.storage, batch)
+    result = read_result(cluster.storage, job.id)
+    assert result
+    for file in result.files.values():
+        if keys.is_frame(file.key):
+            cluster.storage.delete(file.key)
+    assert lay_out(cluster.storage, cluster.settings, batch, tmp_path / "out") == 1
+    assert [path.name for path in (tmp_path / "out").glob("*.png")] == ["photo0--paint0.png"]
+    assert not list((tmp_path / "out").glob("frames/*/*"))
+    cluster.storage.delete(result.files["pastiche.png"].key)
+    with pytest.raises(ObjectMissing):
+        lay_out(cluster.storage, cluster.settings, batch, tmp_path / "again")

@@ -1,5 +1,6 @@
 """What every kind of storage promises, on a folder and on every S3 server at hand."""
 
+import json
 import random
 import threading
 import urllib.request
@@ -11,11 +12,14 @@ from urllib.error import HTTPError
 
 import pytest
 
+from medley import keys
 from medley.errors import ObjectMissing, StorageRefused, UsageError
 from medley.settings import Settings
 from medley.storage import Storage, open_storage
 from medley.storage.s3 import S3Storage
 from servers import S3Server
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
 
 KEYS = (
     "plain.json",
@@ -222,6 +226,19 @@ def test_without_its_signature_a_link_shows_nothing(s3_storage: S3Storage, s3_se
         with pytest.raises(HTTPError) as refused:
             urllib.request.urlopen(link.partition("?")[0], timeout=10)  # noqa: S310
         refused.value.close()
+
+
+def test_frames_alone_are_tagged_for_a_rule_by_which_they_expire(s3_storage: S3Storage, s3_server: S3Server) -> None:
+    tagging = open_storage(s3_storage.root, Settings.load(frame_tag="medley=frame"))
+    job = "0" * 32
+    frame, picture = keys.frame(job, "token", 10), keys.pastiche(job, "token")
+    tagging.put(frame, b"frame")
+    tagging.put(picture, b"picture")
+    bucket, _, prefix = s3_storage.root.removeprefix("s3://").partition("/")
+    tags = {key: s3_server.tags(bucket, f"{prefix}/{key}") for key in (frame, picture)}
+    assert tags == {frame: {"medley": "frame"}, picture: {}}
+    rule = json.loads((DEPLOY / "s3" / "lifecycle.json").read_text())["Rules"][0]
+    assert rule["Filter"]["Tag"] == {"Key": "medley", "Value": "frame"}
 
 
 def test_storage_that_is_there_passes_the_check(storage: Storage) -> None:

@@ -14,6 +14,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from medley import keys
 from medley.errors import ObjectMissing, UsageError
 from medley.redacting import without_password
 from medley.settings import Settings
@@ -67,8 +68,10 @@ class S3Storage:
     ) -> None:
         """See :meth:`Storage.put`."""
         named = self._object(key)
+        tag = self._settings.frame_tag
+        tagged = {"Tagging": tag} if tag and keys.is_frame(key) else {}
         with self._errors(key):
-            self._client.put_object(**named, Body=data, ContentType=content_type or content_type_of(key))
+            self._client.put_object(**named, **tagged, Body=data, ContentType=content_type or content_type_of(key))
 
     def put_file(self, key: str, path: Path) -> None:
         """See :meth:`Storage.put_file`; large files go in parts, which are removed if one fails."""
