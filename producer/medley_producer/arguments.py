@@ -86,6 +86,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_walk(add("walk", "Walk through the pictures of a random network: a video."))
     _samples(add("samples", "Paint a small dataset to try medley on."))
     add_vgg(add, _add_command)
+    _dashboard(add("dashboard", "Serve a page that shows batches, jobs, workers and queues, and their numbers."))
     add("doctor", "Say what is wrong with this set-up, and how to mend it.")
     return parser
 
@@ -94,7 +95,7 @@ def _add_command(commands: Any, name: str, text: str) -> argparse.ArgumentParser
     parser: argparse.ArgumentParser = commands.add_parser(
         name, help=text, description=text, formatter_class=_HelpFormatter
     )
-    if name not in ("worker", "vgg"):
+    if name not in ("worker", "vgg", "dashboard"):
         parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
     return parser
 
@@ -182,6 +183,20 @@ def _rm(parser: argparse.ArgumentParser) -> None:
 def _fetch(parser: argparse.ArgumentParser) -> None:
     _named(parser)
     parser.add_argument("out", metavar="DIR", help="where its pictures go")
+
+
+def _dashboard(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="the address to serve at (default: 127.0.0.1, this machine)"
+    )
+    parser.add_argument("--port", type=int, default=8000, help="the port (default: 8000)")
+    parser.add_argument(
+        "--allow-control", action="store_true",
+        help="let those who have the token pause, resume, cancel and retry batches",
+    )  # fmt: skip
+    parser.add_argument(
+        "--token", help="with --allow-control (default: MEDLEY_DASHBOARD_TOKEN, or a new one, which is told)"
+    )
 
 
 def _samples(parser: argparse.ArgumentParser) -> None:

@@ -2,6 +2,8 @@
 
 import importlib
 import importlib.util
+import secrets
+import sys
 import time
 from argparse import Namespace
 from dataclasses import asdict
@@ -12,6 +14,7 @@ from rich.console import Console
 from medley.cluster import Cluster
 from medley.costs import Size
 from medley.errors import UsageError
+from medley.logs import is_json
 from medley.settings import Settings
 from medley_producer import submit as submitting
 from medley_producer import walking
@@ -37,8 +40,8 @@ from medley_producer.telling import (
 )
 
 __all__ = [
-    "art", "cancel", "doctor", "fetch", "pause", "resume", "retry", "rm", "run", "samples", "sheet", "status", "submit",
-    "vgg", "video", "walk", "worker",
+    "art", "cancel", "dashboard", "doctor", "fetch", "pause", "resume", "retry", "rm", "run", "samples", "sheet",
+    "status", "submit", "vgg", "video", "walk", "worker",
 ]  # fmt: skip
 
 
@@ -152,6 +155,32 @@ def vgg(args: Namespace) -> int:
 
     code: int = getattr(vgg, args.action)(args)
     return code
+
+
+def dashboard(args: Namespace) -> int:
+    """Serve the ops page, until told to stop."""
+    missing = [name for name in ("fastapi", "uvicorn", "prometheus_client") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UsageError("The dashboard needs more than this machine has installed: pip install 'medley[dashboard]'.")
+    if not 0 < args.port < 65_536:
+        raise UsageError(f"There is no port {args.port}: choose one from 1 to 65535.")
+    settings = Settings.load(**({"dashboard_token": args.token} if args.token else {}))
+    token = None
+    if args.allow_control:
+        token = settings.dashboard_token or secrets.token_urlsafe(24)
+        if not settings.dashboard_token:
+            if is_json(settings):  # a secret that nobody chose would stand in a log
+                raise UsageError("--allow-control needs a token: set MEDLEY_DASHBOARD_TOKEN.")
+            print(f"The token of this dashboard, until it ends: {token}", file=sys.stderr)
+    elif args.token:
+        raise UsageError("--token lets nobody decide anything without --allow-control.")
+    cluster = Cluster.open(settings)
+    cluster.check()
+    if not is_json(settings):
+        host = f"[{args.host}]" if ":" in args.host else args.host
+        print(f"The dashboard is to be at http://{host}:{args.port}/", file=sys.stderr)
+    importlib.import_module("medley_producer.dashboard.serving").serve(cluster, args.host, args.port, token)
+    return 0
 
 
 def doctor(args: Namespace) -> int:

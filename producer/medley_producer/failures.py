@@ -60,7 +60,7 @@ def failure_lines(failure: Failure) -> Iterator[str]:
 
 def reason_line(failure: Failure) -> str:
     """Which file or pair it is, and why."""
-    return named(str(failure.get("skipped") or _pair(failure)), str(failure.get("reason", "")))
+    return named(str(failure.get("skipped") or title(failure)), str(failure.get("reason", "")))
 
 
 def _list(value: object) -> list[object]:
@@ -73,7 +73,8 @@ def named(name: str, reason: str) -> str:
     return reason if reason.startswith(shown(name)) else f"{shown(name)}: {reason}"
 
 
-def _pair(failure: Failure) -> str:
+def title(failure: Failure) -> str:
+    """What people call the job that failed: its pictures, or its id."""
     if "content" in failure:
         return f"{failure['content']} x {', '.join(map(str, _list(failure.get('styles'))))}"
     return str(failure.get("names") or failure.get("job"))

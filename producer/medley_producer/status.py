@@ -23,6 +23,10 @@ BATCHES_AT_ONCE = 16
 """Batches that an overview asks for at once: asking waits for the network more than for anything here."""
 
 
+OF_ONE_PASS_S = 5.0
+"""Reports of one process that are no further apart are of pictures that it paints together."""
+
+
 @dataclass(frozen=True)
 class BatchStatus:
     """Counts of a batch's jobs, and what is being painted.
@@ -88,7 +92,7 @@ def stored_status(cluster: Cluster, batch: AnyBatch) -> BatchStatus:
         counts, recounted = _recounted(cluster, batch), True
     ending = cluster.ledger.ending(batch.name) if counts.ended >= batch.jobs else ""
     return BatchStatus(
-        batch, counts.done, counts.failed, _painting(cluster, batch), finished=False, control=control,
+        batch, counts.done, counts.failed, being_painted(cluster, batch), finished=False, control=control,
         recounted=recounted, ending=ending,
     )  # fmt: skip
 
@@ -100,7 +104,9 @@ def noted_status(cluster: Cluster, batch: AnyBatch, control: ControlState = "run
     counts = cluster.ledger.counts(batch.name)
     if not counts.counted:
         return None
-    return BatchStatus(batch, counts.done, counts.failed, _painting(cluster, batch), finished=False, control=control)
+    return BatchStatus(
+        batch, counts.done, counts.failed, being_painted(cluster, batch), finished=False, control=control
+    )
 
 
 def _recounted(cluster: Cluster, batch: AnyBatch) -> Counts:
@@ -111,11 +117,14 @@ def _recounted(cluster: Cluster, batch: AnyBatch) -> Counts:
     return Counts(ended["done"], ended["failed"], 0, counted=False)
 
 
-def _painting(cluster: Cluster, batch: AnyBatch) -> dict[JobId, Progress]:
-    reported = cluster.ledger.painting(batch.name, within_s=cluster.settings.lease_s)
-    # A process paints one job at a time: what it reported of an earlier one was cut short.
-    newest = {progress.worker: job for job, progress in sorted(reported.items(), key=lambda item: item[1].at)}
-    return {job: reported[job] for job in newest.values()}
+def being_painted(cluster: Cluster, batch: AnyBatch, within_s: float | None = None) -> dict[JobId, Progress]:
+    """What is being painted, as reported within the last so many seconds, or else in the time that a lease lasts."""
+    reported = cluster.ledger.painting(batch.name, within_s or cluster.settings.lease_s)
+    newest: dict[str, float] = {}
+    for progress in reported.values():
+        newest[progress.worker] = max(newest.get(progress.worker, 0.0), progress.at)
+    # A process reports all pictures of a pass twice a second; what it reported of earlier ones was cut short.
+    return {job: report for job, report in reported.items() if newest[report.worker] - report.at < OF_ONE_PASS_S}
 
 
 def named_batch(storage: Storage, name: BatchName) -> AnyBatch:

@@ -113,8 +113,8 @@ def _listen(visit: Visit) -> None:
             visit.complaints.append(f"{message.type}: {message.text}")
 
     def failed(request: Request) -> None:
-        # A browser leaves off reading a video once it knows what it is.
-        if request.resource_type != "media" or "ERR_ABORTED" not in (request.failure or ""):
+        # A browser leaves off reading a video once it knows what it is, and all of a page that it leaves.
+        if "ERR_ABORTED" not in (request.failure or ""):
             visit.complaints.append(f"{request.failure}: {request.url}")
 
     def answered(response: Response) -> None:

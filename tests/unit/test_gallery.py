@@ -21,11 +21,9 @@ from medley.media.gallery import (
     Page,
     Shown,
     gallery_page,
-    page_numbers,
-    spoken_loss,
-    spoken_time,
     url,
 )
+from medley.media.templates import page_numbers, spoken_loss, spoken_time
 
 PAGE = Page(batch="nightly", finished_at=datetime(2026, 3, 1, 23, 5, tzinfo=UTC))
 BASE = "https://farm.example/batches/nightly/index.html"

@@ -8,18 +8,16 @@ Content-Security-Policy), and without the script its pictures are links.
 import base64
 import functools
 import hashlib
-import math
 import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from medley.media import curve
-from medley.media.images import shown
+from medley.media.templates import spoken_loss, templates
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -91,52 +89,12 @@ def gallery_page(page: Page) -> bytes:
     return _template().render(page=page, poster=_poster(page), mat=_mat(page.entries), ways=ways).encode()
 
 
-def page_numbers(number: int, pages: int, around: int = 2) -> list[int]:
-    """The pages that page ``number`` links to: the first, those around it, the last; 0 stands for a gap."""
-    near = {1, pages, *range(max(1, number - around), min(pages, number + around) + 1)}
-    numbers: list[int] = []
-    for n in sorted(near):
-        if numbers and n - numbers[-1] == 2:
-            numbers.append(n - 1)  # a gap takes as much room as the one page that it leaves out
-        elif numbers and n - numbers[-1] > 2:
-            numbers.append(0)
-        numbers.append(n)
-    return numbers
-
-
 def url(path: str) -> str:
     """A path as a relative URL of ASCII letters: nothing in it is a scheme, a host, a query or a fragment."""
     path = re.sub("[\ud800-\udc7f\udd00-\udfff]", "\ufffd", path)  # what no file system has
     # The rest of the surrogates are bytes of names on disk that are not UTF-8, and come out as those bytes.
     encoded = quote(path.encode(errors="surrogateescape"))
     return f".{encoded}" if encoded.startswith("/") else encoded
-
-
-def spoken_loss(loss: float | None) -> str:
-    """A loss for people, ``1,234,567``; "" where there is none."""
-    if loss is None or not math.isfinite(loss):
-        return ""
-    return f"{loss:,.0f}" if 1000 <= abs(loss) < 1e15 else f"{loss:.4g}"
-
-
-def spoken_time(seconds: float | None) -> str:
-    """A time for people, ``1 min 12 s``; "" where there is none."""
-    if seconds is None or not math.isfinite(seconds):
-        return ""
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    minutes = round(seconds / 60)
-    return f"{minutes // 60:,} h {minutes % 60} min"
-
-
-def _date(at: datetime) -> str:
-    at = at.astimezone(UTC)
-    return f"{at.day} {at:%B %Y, %H:%M} UTC"
 
 
 def _mat(entries: Sequence[Entry]) -> str:
@@ -187,31 +145,15 @@ def _in_common(urls: Sequence[str]) -> tuple[str, str]:
 @functools.cache
 def _template() -> "Template":
     """The page with its style and script, whose digests its policy names."""
-    from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
     style, script = (_part(name) for name in ("gallery.css", "gallery.js"))
-    environment = Environment(
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        # Names come from other people's files; type, as what is already escaped is of a subclass.
-        finalize=lambda value: shown(value) if type(value) is str else value,
-    )
-    environment.filters |= {
-        "url": url,
-        "loss": spoken_loss,
-        "time": spoken_time,
-        "date": _date,
-        "curve": curve.loss_curve,
-    }
+    environment = templates()
+    environment.filters["url"] = url
     environment.globals |= {
         "style": Markup(style),  # noqa: S704 - our own file
         "script": Markup(script),  # noqa: S704
         "policy": _policy(style, script),
-        "page_numbers": page_numbers,
-        "box": curve,
     }
     return environment.from_string(_part("gallery.html.j2"))
 

@@ -10,7 +10,8 @@ from medley.batches import read_finished, read_outcome, read_result
 from medley.errors import ObjectMissing, UsageError
 from medley.jobs import Picture
 from medley.media import previews
-from medley.media.gallery import PAIRS_A_PAGE, Entry, Page, Shown, gallery_page, spoken_loss
+from medley.media.gallery import PAIRS_A_PAGE, Entry, Page, Shown, gallery_page
+from medley.media.templates import spoken_loss
 from medley.pieces.source import Pair, Source, caption, each_pair, evenly
 from medley.records import JobId, Record
 from medley.results import PICTURE_FILE, Result, StoredFile, frame_file
