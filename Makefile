@@ -44,6 +44,7 @@ bench: install float-weights
 	$(BIN)/python tests/benchmarks/bench_batch.py
 	$(BIN)/python tests/benchmarks/bench_frames.py
 	$(BIN)/python tests/benchmarks/bench_farm.py
+	$(BIN)/python tests/benchmarks/bench_dashboard.py
 
 check: install
 	$(BIN)/ruff check .

@@ -24,8 +24,8 @@ from medley.walks import WalkBatch
 from medley_producer.local import environment
 from medley_producer.walking import submit_walk
 
-SMALL = WalkOptions(seed=3, xres=192, frames=400, step=0.02, fps=60, depth=48)
-"""Nine jobs of 48 frames at most, long enough that a worker can be killed in one; its video is some seconds long."""
+SMALL = WalkOptions(seed=3, xres=192, frames=240, step=0.02, fps=60, depth=48)
+"""Five jobs of 48 frames, long enough that a worker can be killed in one; its video is some seconds long."""
 
 
 def walked(farm: Farm, name: BatchName, options: WalkOptions) -> bytes:
@@ -75,9 +75,9 @@ def test_the_video_is_the_same_of_one_and_of_three_workers_one_of_which_is_kille
     with av.open(io.BytesIO(alone), "r") as container:
         stream = container.streams.video[0]
         assert (stream.codec_context.name, stream.pix_fmt) == ("h264", "yuv420p")
-        assert (stream.width, stream.height, stream.frames) == (192, 192, 400)
+        assert (stream.width, stream.height, stream.frames) == (192, 192, SMALL.frames)
         assert stream.average_rate == 60
-        assert container.duration == pytest.approx(400 / 60 * 1_000_000, rel=1e-3)
+        assert container.duration == pytest.approx(SMALL.frames / 60 * 1_000_000, rel=1e-3)
 
 
 def test_a_loop_closes_and_a_walk_is_even(tmp_path: Path, redis_url: str) -> None:

@@ -46,7 +46,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(prefix="medley-flood-") as folder, private_redis() as redis_url:
         pictures = args.pairs if args.zip else math.isqrt(args.pairs + args.pairs // 50) + 1  # with some to spare
-        _draw(Path(folder), pictures)
+        draw(Path(folder), pictures)
         settings = Settings(redis_url=redis_url, storage_url=Path(folder, "storage").as_uri())
         command = [sys.executable, __file__, *sys.argv[1:], "--submit", folder]
         told = subprocess.run(command, check=True, capture_output=True, text=True, env=environment(settings)).stdout
@@ -57,7 +57,7 @@ def main() -> None:
         _look(settings)
 
 
-def _draw(folder: Path, count: int) -> None:
+def draw(folder: Path, count: int) -> None:
     """So many contents, and as many styles."""
     for what, blue in (("contents", 0), ("styles", 255)):
         (folder / what).mkdir()

@@ -123,8 +123,10 @@ def outlast_three_leases(farm: Farm, dataset: Path) -> None:
     assert read_outcome(farm.cluster.storage, "long", result.job_id, "done").attempts == 1
 
 
-def test_a_job_that_lasts_three_leases_is_delivered_once(farm: Farm, dataset: Path) -> None:
-    outlast_three_leases(farm, dataset)
+def test_a_job_that_lasts_three_leases_is_delivered_once(tmp_path: Path, redis_url: str, dataset: Path) -> None:
+    url = (tmp_path / "storage").as_uri()
+    with open_farm(tmp_path, redis_url, url, lease_s=3.0, lease_renew_s=0.5) as farm:
+        outlast_three_leases(farm, dataset)
 
 
 @pytest.mark.soak

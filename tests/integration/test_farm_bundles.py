@@ -17,7 +17,7 @@ from outcomes import list_outcomes
 
 BUNDLE = 4
 
-LONG = 200
+LONG = 120
 """Steps: of a second or more, within which a worker can be told or killed."""
 
 
