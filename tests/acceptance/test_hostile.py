@@ -76,7 +76,7 @@ def test_each_file_is_decoded_or_refused_in_a_sentence_with_its_name(hostile: Pa
         )
 
 
-@pytest.mark.parametrize("count", [60, pytest.param(COUNT, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("count", [40, pytest.param(COUNT, marks=pytest.mark.soak)])
 def test_a_batch_of_them_goes_on_and_names_what_it_could_not_paint(count: int, tmp_path: Path) -> None:
     hostile = tmp_path / "hostile"
     write_hostile_files(hostile, count, SEED)

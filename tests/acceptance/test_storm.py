@@ -26,7 +26,7 @@ def storage_url(seaweedfs_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_storm_loses_nothing(tmp_path: Path, seaweedfs_server: S3Server, storage_url: str) -> None:
-    weather = Weather(seed=6, jobs=14, workers=2, kills=3, redis_deaths=("nothing",), outages=1, outage_s=2.0)
+    weather = Weather(seed=6, jobs=10, workers=2, kills=2, redis_deaths=("nothing",), outages=1, outage_s=2.0)
     storm(tmp_path, seaweedfs_server, storage_url, weather, SOON_S)
 
 

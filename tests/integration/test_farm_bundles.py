@@ -17,7 +17,7 @@ from outcomes import list_outcomes
 
 BUNDLE = 4
 
-LONG = 120
+LONG = 100
 """Steps: of a second or more, within which a worker can be told or killed."""
 
 
