@@ -27,7 +27,7 @@ SILENT_KEPT_S = 3600.0
 """So long is it known of a painting process that it fell silent, and did not say farewell: until somebody was told."""
 
 SCANNED = 1_000
-"""Keys in one step of a scan: under a millisecond of Redis's time, and few round trips."""
+"""Keys in one step of a scan, so that it takes few round trips."""
 
 DAY_S = 24 * 3600
 """What is held against a worker, and why one stopped, is forgotten after a day: it is mended or gone by then."""

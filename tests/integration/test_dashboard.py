@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from html import unescape
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import pytest
 from prometheus_client import REGISTRY
@@ -87,7 +87,7 @@ def test_a_batch_that_has_ended_is_told_from_storage_alone(cluster: Cluster, end
 
 
 @pytest.mark.usefixtures("ended")
-def test_a_job_is_told_with_its_frames_and_inputs(shown: Dashboard) -> None:
+def test_a_job_is_told_with_its_frames_and_inputs(cluster: Cluster, shown: Dashboard) -> None:
     first, *_ = jobs_of(shown, "b")
     detail = wait_until(
         lambda: found if (found := shown.api(f"batches/b/jobs/{first['job']}"))["state"] == "done" else None, 20, "it"
@@ -99,6 +99,7 @@ def test_a_job_is_told_with_its_frames_and_inputs(shown: Dashboard) -> None:
         answer = shown.ask(url)
         assert answer.status == 200
         assert answer.headers["content-type"] in ("image/png", "image/jpeg")
+        assert cluster.storage.get(unquote(url.removeprefix("/storage/"))) == answer.body
     page = shown.ask(f"/batches/b/jobs/{first['job']}")
     assert page.status == 200
     assert str(first["names"]) in page.text

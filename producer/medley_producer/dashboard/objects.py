@@ -1,17 +1,18 @@
 """Pictures, videos and galleries out of storage, which a browser may not reach, or not be allowed to look into."""
 
+import os
 import re
 import secrets
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import BinaryIO, NamedTuple, Self
 from urllib.parse import quote
 
-from fastapi.responses import FileResponse, Response
-from starlette.background import BackgroundTask
+from fastapi.responses import FileResponse, Response, StreamingResponse
 
 from medley.errors import ObjectMissing
 from medley.media import previews
@@ -34,6 +35,9 @@ _SHOWN = re.compile(
 _MOST_BYTES = 64 * 2**20
 """Of what is held in memory to be passed on: frames, sheets and pages of galleries."""
 
+_CHUNK = 2**20
+"""Bytes of a picture that are read at once."""
+
 _FETCHED_AT_ONCE = 8
 """Pictures and videos: others wait, and leave storage's connections to pages."""
 
@@ -53,6 +57,12 @@ def preview(result: AnyResult) -> str:
     """Where a small copy of what a job made is shown; "" if there is none."""
     file = result.files.get(f"{previews.PICTURE}.jpg")
     return link(file.key) if file else ""
+
+
+def _read(file: BinaryIO) -> Iterator[bytes]:
+    with file:
+        while part := file.read(_CHUNK):
+            yield part
 
 
 class _Video(NamedTuple):
@@ -96,11 +106,18 @@ class Objects:
             # must not act as one of our pages
             headers["Content-Security-Policy"] = "sandbox allow-scripts allow-popups; frame-ancestors 'none'"
         if suffix == ".png":  # which may have hundreds of megabytes, and go to somebody who takes them slowly
-            path = self._file(key)
-            return FileResponse(
-                path, media_type=_TYPES[suffix], headers=headers, background=BackgroundTask(path.unlink)
-            )
+            file = self._opened(key)
+            headers["Content-Length"] = str(os.fstat(file.fileno()).st_size)
+            return StreamingResponse(_read(file), 200, headers, _TYPES[suffix])
         return Response(self._storage.get(key, _MOST_BYTES), media_type=_TYPES[suffix], headers=headers)
+
+    def _opened(self, key: str) -> BinaryIO:
+        """A file that is gone from its folder already, so that nothing stays if whoever asked for it goes away."""
+        path = self._file(key)
+        try:
+            return path.open("rb")
+        finally:
+            path.unlink()
 
     def _file(self, key: str) -> Path:
         path = Path(self._folder.name, secrets.token_hex(8))
