@@ -12,7 +12,7 @@ FLOATS := vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5
 
 install: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt workers/medley_workers/winograd.c
+$(STAMP): pyproject.toml constraints.txt workers/medley_workers/numbers/winograd.c
 	@echo "Installing into $(VENV): PyTorch and the rest, 6 GB, one to two minutes."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[worker,compress,dashboard,heic,dev]'
@@ -82,4 +82,4 @@ $(CACHE)/$(FLOATS): | $(STAMP)
 clean:
 	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
-	rm -rf medley.egg-info */medley.egg-info workers/medley_workers/_winograd.*
+	rm -rf medley.egg-info */medley.egg-info workers/medley_workers/numbers/_winograd.*

@@ -17,11 +17,11 @@ from PIL import Image
 from conftest import wait_until
 from farm import Farm, Worker
 from medley import keys
-from medley.batches import read_manifest, read_outcome
+from medley.batches.stored import read_manifest, read_outcome
 from medley.errors import MedleyError, ObjectMissing
-from medley.jobs import Batch
-from medley.records import BatchName, JobId, Record
-from medley.results import Finished, Outcome, Result
+from medley.records.base import BatchName, JobId, Record
+from medley.records.batches import Batch
+from medley.records.results import Finished, Outcome, Result
 from outcomes import PREVIEWS, Outcomes, list_outcomes
 
 CALM_WITHIN_LEASES = 6

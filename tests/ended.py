@@ -3,18 +3,19 @@
 from pathlib import Path
 from typing import Any
 
-from medley.batches import read_manifest, write_outcome
+from medley.batches.ending import finish_batch
+from medley.batches.stored import read_manifest, write_outcome
 from medley.cluster import Cluster
-from medley.ending import finish_batch
-from medley.jobs import Batch, Sampling, StyleTransferOptions
-from medley.networks import WalkOptions
+from medley.records.batches import Batch, Sampling
+from medley.records.networks import WalkOptions
+from medley.records.options import StyleTransferOptions
+from medley.records.walks import Walk, WalkBatch
 from medley.storage import Storage
 from medley.telling import quiet
-from medley.walks import Walk, WalkBatch
+from medley_producer.commands.walking import submit_walk
 from medley_producer.submit import Request, submit
-from medley_producer.walking import submit_walk
-from medley_workers.scene import Studio
-from medley_workers.walking import Gear, render_stretch
+from medley_workers.jobs.scene import Studio
+from medley_workers.jobs.walking import Gear, render_stretch
 from outcomes import an_outcome, transfers
 from studio import LAYERS, network, paint_job
 

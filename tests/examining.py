@@ -4,9 +4,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from medley.jobs import ENGINE
-from medley.ledger import Ledger
-from medley.roster import Painter
+from medley.broker.ledger import Ledger
+from medley.broker.roster import Painter
+from medley.records.jobs import ENGINE
 from medley.settings import Settings
 from medley_producer.doctor import WITHIN_S, Examination, Finding
 

@@ -11,11 +11,12 @@ import psutil
 
 from conftest import wait_until
 from medley import keys
-from medley.batches import read_manifest, read_result
+from medley.batches.stored import read_manifest, read_result
 from medley.cluster import Cluster
-from medley.jobs import AnyBatch, Batch, Sampling, StyleTransferOptions
-from medley.records import JobId
-from medley.results import Result
+from medley.records.base import JobId
+from medley.records.batches import AnyBatch, Batch, Sampling
+from medley.records.options import StyleTransferOptions
+from medley.records.results import Result
 from medley.settings import Settings
 from medley_producer.local import Owned, local_worker
 from medley_producer.submit import Request, submit

@@ -3,11 +3,12 @@
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from medley.batches import each_outcome, read_manifest
-from medley.jobs import AnyBatch, StyleTransfer
-from medley.kinds import Job
-from medley.records import BatchName, JobId
-from medley.results import Outcome
+from medley.batches.stored import each_outcome, read_manifest
+from medley.records.base import BatchName, JobId
+from medley.records.batches import AnyBatch
+from medley.records.jobs import StyleTransfer
+from medley.records.kinds import Job
+from medley.records.results import Outcome
 from medley.storage import Storage
 
 PREVIEWS = ("preview.jpg", "content.jpg", "style-1.jpg")

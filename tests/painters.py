@@ -4,10 +4,11 @@ from datetime import UTC, datetime
 
 from medley import keys
 from medley.cluster import Cluster
-from medley.jobs import AnyBatch, Batch, StyleTransfer
-from medley.kinds import Job
-from medley.results import Result, Seconds
-from medley_workers.desk import Desk
+from medley.records.batches import AnyBatch, Batch
+from medley.records.jobs import StyleTransfer
+from medley.records.kinds import Job
+from medley.records.results import Result, Seconds
+from medley_workers.jobs.desk import Desk
 
 
 def result_of(job: StyleTransfer, batch: Batch) -> Result:

@@ -15,11 +15,15 @@ from types import SimpleNamespace
 from typing import Any, Literal, cast
 
 from medley import keys
-from medley.batches import read_batch, read_finished, read_manifest, read_result
-from medley.chains import Followers
+from medley.batches.chains import Followers
+from medley.batches.control import cancel, pause, read_control, resume, retry
+from medley.batches.ending import finish_batch
+from medley.batches.reconciling import reconcile_all
+from medley.batches.stored import read_batch, read_finished, read_manifest, read_result
+from medley.broker.paintings import Progress
+from medley.broker.queue import QUEUES, Sent, make_celery, publish_again
+from medley.broker.roster import Painter
 from medley.cluster import Cluster
-from medley.control import cancel, pause, read_control, resume, retry
-from medley.ending import finish_batch
 from medley.errors import (
     BatchBusy,
     ImageError,
@@ -32,25 +36,22 @@ from medley.errors import (
     ServiceUnreachable,
     UsageError,
 )
-from medley.jobs import AnyBatch, Batch, QueueKind, StyleTransfer
-from medley.kinds import Job
-from medley.paintings import Progress
-from medley.queue import QUEUES, Sent, make_celery, publish_again
-from medley.reconciling import reconcile_all
-from medley.records import BatchName, JobId
-from medley.results import AnyResult, Result, Seconds
-from medley.roster import Painter
+from medley.records.base import BatchName, JobId
+from medley.records.batches import AnyBatch, Batch, QueueKind
+from medley.records.jobs import StyleTransfer
+from medley.records.kinds import Job
+from medley.records.results import AnyResult, Result, Seconds
 from medley.settings import Settings
 from medley.storage import Storage
 from medley.storage.folder import FolderStorage
 from medley.telling import quiet
 from medley_producer.submit import Request, submit
-from medley_workers.attempt import Attempt
-from medley_workers.bundling import deliver_message
-from medley_workers.desk import CONTROL_READ_EVERY_S, Desk
+from medley_workers.jobs.attempt import Attempt
+from medley_workers.jobs.bundling import deliver_message
+from medley_workers.jobs.desk import CONTROL_READ_EVERY_S, Desk
+from medley_workers.jobs.watching import Watch
+from medley_workers.numbers.transfer import Step
 from medley_workers.pulse import Pulse
-from medley_workers.transfer import Step
-from medley_workers.watching import Watch
 from outcomes import Outcomes, list_outcomes
 from stepping import Clock, Memory, Process, SteppingLedger, SteppingStorage, age, here, step
 

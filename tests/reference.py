@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from medley.settings import Settings
-from medley_producer.arguments import make_parser
+from medley_producer.options.arguments import make_parser
 
 ROOT = Path(__file__).parents[1]
 README, REFERENCE = ROOT / "README.md", ROOT / "docs" / "reference.md"

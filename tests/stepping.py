@@ -13,9 +13,9 @@ from typing import Any, Literal, TypeVar, cast
 import redis
 from redis.client import Pipeline
 
+from medley.broker.ledger import WAITS_S, Ledger
 from medley.errors import StorageUnreachable
-from medley.ledger import WAITS_S, Ledger
-from medley.records import BatchName
+from medley.records.base import BatchName
 from medley.settings import Settings
 from medley.storage import Storage
 

@@ -25,7 +25,7 @@ from conftest import draw_picture, wait_until
 from farm import Farm, Worker, open_farm
 from faults import FaultyProxy, faulty
 from medley import keys
-from medley.jobs import Batch
+from medley.records.batches import Batch
 from medley_producer.local import Owned, redis_server, redis_url
 from outcomes import list_outcomes
 from servers import S3Server

@@ -13,28 +13,20 @@ import pytest
 from conftest import draw_picture
 from medley import keys
 from medley.errors import MedleyError, PaintingStopped, StorageRefused, StorageUnreachable
-from medley.jobs import (
-    DEFAULT_WEIGHTS,
-    ENGINE,
-    Batch,
-    Picture,
-    Sampling,
-    Style,
-    StyleTransfer,
-    StyleTransferOptions,
-    Weights,
-    job_id,
-)
-from medley.results import Result
+from medley.records.batches import Batch, Sampling
+from medley.records.jobs import ENGINE, StyleTransfer, job_id
+from medley.records.options import StyleTransferOptions
+from medley.records.pictures import DEFAULT_WEIGHTS, Picture, Style, Weights
+from medley.records.results import Result
 from medley.settings import Settings
 from medley.storage import open_storage
 from medley.storage.folder import FolderStorage
-from medley_workers.codebook import load_weights
-from medley_workers.painting import painted_job
-from medley_workers.scene import Gathered, Studio
-from medley_workers.transfer import Step
-from medley_workers.vgg import Network
-from medley_workers.weights import find_weights
+from medley_workers.jobs.painting import painted_job
+from medley_workers.jobs.scene import Gathered, Studio
+from medley_workers.network.codebook import load_weights
+from medley_workers.network.vgg import Network
+from medley_workers.network.weights import find_weights
+from medley_workers.numbers.transfer import Step
 
 Look = Callable[[Step, float | None], None]
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from medley_workers.codebook import Provenance, pack
-from medley_workers.coded import CodedLayer, encode_layers
-from medley_workers.convolutions import convolution_shapes
-from medley_workers.tensorfile import Array, write_tensors
+from medley_workers.network.codebook import Provenance, pack
+from medley_workers.network.coded import CodedLayer, encode_layers
+from medley_workers.network.convolutions import convolution_shapes
+from medley_workers.network.tensorfile import Array, write_tensors
 
 LAYERS = 3
 """So many that a file of either method has 60 kB or less, and all that it is made of."""

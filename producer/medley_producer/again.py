@@ -7,13 +7,15 @@ from typing import NamedTuple
 
 from medley import keys
 from medley.errors import ImageError, ObjectMissing, UsageError
-from medley.jobs import ENGINE, HowMade, Picture, Sampling, Weights
 from medley.media.images import png_text, shown
-from medley.records import InputName
+from medley.records.base import InputName
+from medley.records.batches import Sampling
+from medley.records.jobs import ENGINE, HowMade
+from medley.records.pictures import Picture, Weights
 from medley.settings import Settings
-from medley_producer.buckets import Buckets
 from medley_producer.choosing import Pools, digest_of
-from medley_producer.datasets import Entry
+from medley_producer.datasets.buckets import Buckets
+from medley_producer.datasets.scanning import Entry
 from medley_producer.weights import NAMED
 
 

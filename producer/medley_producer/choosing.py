@@ -12,26 +12,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from medley.errors import DatasetError, ImageError, ObjectMissing, UsageError
-from medley.jobs import (
-    DEFAULT_CONVOLUTIONS,
-    DEFAULT_WEIGHTS,
-    Picture,
-    Sampling,
-    Skipped,
-    Style,
-    StyleTransfer,
-    StyleTransferOptions,
-    Weights,
-    job_ids,
-)
 from medley.layers import convolutions
 from medley.media.images import open_picture, probe, shown
-from medley.records import Digest, InputName, JobId
+from medley.records.base import Digest, InputName, JobId
+from medley.records.batches import Sampling, Skipped
+from medley.records.jobs import StyleTransfer, job_ids
+from medley.records.options import StyleTransferOptions
+from medley.records.pictures import DEFAULT_CONVOLUTIONS, DEFAULT_WEIGHTS, Picture, Style, Weights
 from medley.settings import Settings
 from medley.sizes import check_size, rendered_size, smallest_side, style_size
-from medley_producer.buckets import Buckets
-from medley_producer.datasets import Entry, Told, quiet, scan
-from medley_producer.entries import portable
+from medley_producer.datasets.buckets import Buckets
+from medley_producer.datasets.entries import portable
+from medley_producer.datasets.scanning import Entry, Told, quiet, scan
 from medley_producer.sampling import count, draw, require
 
 LOOKS_AT_ONCE = 8

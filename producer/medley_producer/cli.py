@@ -32,14 +32,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _command(argv: Sequence[str] | None) -> int:
     # Imported here, so that Ctrl-C while they load ends as it does later.
-    from medley_producer.arguments import make_parser
+    from medley_producer.options.arguments import make_parser
 
     args = make_parser().parse_args(argv)
     from medley.errors import MedleyError, UsageError
-    from medley_producer import commands
+    from medley_producer.commands import table
 
     try:
-        code: int = getattr(commands, args.command)(args)
+        code: int = getattr(table, args.command)(args)
     except MedleyError as error:
         print(f"medley: {error}", file=sys.stderr)
         return error.exit_code

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
+from medley.broker.roster import Painter
 from medley.costs import Size, Trial, TrialRequest, bytes_needed
 from medley.errors import MedleyError, UsageError
-from medley.jobs import ENGINE, StyleTransferOptions
-from medley.roster import Painter
+from medley.records.jobs import ENGINE
+from medley.records.options import StyleTransferOptions
 from medley.settings import Settings
 from medley_producer.local import environment
 from medley_producer.weights import DEFAULT, Vgg, weights_here

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from medley import keys
-from medley.batches import each_outcome, read_outcome
+from medley.batches.stored import each_outcome, read_outcome
 from medley.cluster import Cluster
 from medley.errors import ObjectMissing, UsageError
-from medley.jobs import AnyBatch
 from medley.media.images import shown
-from medley.records import JobId
+from medley.records.base import JobId
+from medley.records.batches import AnyBatch
 from medley.storage import Storage
 from medley_producer.status import BatchStatus
 

@@ -9,10 +9,10 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from medley import keys
 from medley.cluster import Cluster
 from medley.errors import MedleyError, ServiceRefused, ServiceUnreachable, UsageError
-from medley.jobs import AnyBatch
 from medley.media.images import shown
-from medley.records import JobId
-from medley.results import ControlState
+from medley.records.base import JobId
+from medley.records.batches import AnyBatch
+from medley.records.results import ControlState
 from medley_producer.status import BatchStatus, noted_status, stored_status
 
 LOOK_EVERY_S = 0.5

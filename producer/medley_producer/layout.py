@@ -12,20 +12,20 @@ from typing import Annotated
 from pydantic import StringConstraints
 
 from medley import keys
-from medley.batches import read_manifest, read_result
+from medley.batches.ondisk import JobTable
+from medley.batches.stored import read_manifest, read_result
 from medley.errors import ObjectMissing, UsageError
-from medley.jobs import AnyBatch
-from medley.kinds import Job
+from medley.files import os_errors, whole_file
 from medley.media.images import shown
-from medley.ondisk import JobTable
 from medley.pieces.gallery import Pieces, each_page, page_path
 from medley.pieces.source import Source, opened
-from medley.records import BatchName, JobId, Record
-from medley.results import PICTURE_FILE, StoredFile
+from medley.records.base import BatchName, JobId, Record
+from medley.records.batches import AnyBatch
+from medley.records.kinds import Job
+from medley.records.results import PICTURE_FILE, StoredFile
+from medley.records.walks import Walk
 from medley.settings import Settings
 from medley.storage import Storage
-from medley.storage.folder import os_errors, whole_file
-from medley.walks import Walk
 
 FETCHES_AT_ONCE = 8
 """Fetches wait for the network more than for anything here."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from medley.errors import UsageError
-from medley.jobs import Sampling
+from medley.records.batches import Sampling
 
 ROUNDS = 8
 """Of the Feistel network: twice the four that Luby and Rackoff (1988) ask for, as our domains may be tiny."""

@@ -7,16 +7,16 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from medley import keys
-from medley.batches import each_outcome, read_batch, read_finished
+from medley.batches.control import read_control
+from medley.batches.enqueuing import recount
+from medley.batches.stored import each_outcome, read_batch, read_finished
+from medley.broker.ledger import Counts
+from medley.broker.paintings import Progress
 from medley.cluster import Cluster
-from medley.control import read_control
-from medley.enqueuing import recount
 from medley.errors import UsageError
-from medley.jobs import AnyBatch
-from medley.ledger import Counts
-from medley.paintings import Progress
-from medley.records import BatchName, JobId
-from medley.results import ControlState
+from medley.records.base import BatchName, JobId
+from medley.records.batches import AnyBatch
+from medley.records.results import ControlState
 from medley.storage import Storage
 
 BATCHES_AT_ONCE = 16

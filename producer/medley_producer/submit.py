@@ -9,20 +9,23 @@ from itertools import islice
 from pathlib import Path
 
 from medley import keys
-from medley.batches import read_batch, write_manifest
+from medley.batches.control import require_running
+from medley.batches.enqueuing import enqueue_missing
+from medley.batches.notifying import ask_to_be_told
+from medley.batches.removing import require_no_sweep
+from medley.batches.stored import read_batch, write_manifest
 from medley.cluster import Cluster
-from medley.control import require_running
-from medley.enqueuing import enqueue_missing
 from medley.errors import BatchConflict, DatasetError, ImageError, ObjectMissing, UsageError
-from medley.jobs import ENGINE, AnyBatch, Batch, Picture, QueueKind, Sampling, StyleTransfer, StyleTransferOptions
 from medley.media.images import shown
-from medley.notifying import ask_to_be_told
-from medley.records import BatchName, Digest, InputName
-from medley.removing import require_no_sweep
+from medley.records.base import BatchName, Digest, InputName
+from medley.records.batches import AnyBatch, Batch, QueueKind, Sampling
+from medley.records.jobs import ENGINE, StyleTransfer
+from medley.records.options import StyleTransferOptions
+from medley.records.pictures import Picture
 from medley.storage import Storage
-from medley_producer.buckets import Buckets
 from medley_producer.choosing import Choice, Pools, check_options, choose, digest_of, refuse_skipped
-from medley_producer.datasets import Told, quiet
+from medley_producer.datasets.buckets import Buckets
+from medley_producer.datasets.scanning import Told, quiet
 from medley_producer.weights import DEFAULT, Vgg, weights_here
 
 __all__ = ["Chosen", "Request", "Submitted", "Told", "submit"]

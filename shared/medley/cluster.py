@@ -5,8 +5,8 @@ from typing import Self
 
 from celery import Celery
 
-from medley.ledger import Ledger
-from medley.queue import make_celery
+from medley.broker.ledger import Ledger
+from medley.broker.queue import make_celery
 from medley.settings import Settings
 from medley.storage import Storage, open_storage
 

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 
 from pydantic import NonNegativeFloat, PositiveInt
 
-from medley.jobs import DEFAULT_WEIGHTS, MOST_PX, StyleTransferOptions, Weights
 from medley.layers import LAYERS, channels
-from medley.records import Record
+from medley.records.base import Record
+from medley.records.options import MOST_PX, StyleTransferOptions
+from medley.records.pictures import DEFAULT_WEIGHTS, Weights
 from medley.sizes import rendered_size
 
 Size = tuple[PositiveInt, PositiveInt]

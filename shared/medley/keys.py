@@ -3,8 +3,8 @@
 Keys are relative to the storage URL, use ``/`` on every system, and never start with it.
 """
 
-from medley.records import BatchName, Digest, InputName, JobId
-from medley.results import PICTURE_FILE, Status, frame_file
+from medley.records.base import BatchName, Digest, InputName, JobId
+from medley.records.results import PICTURE_FILE, Status, frame_file
 
 INPUTS = "inputs/"
 """The prefix of all input pictures."""

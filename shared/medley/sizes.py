@@ -4,8 +4,8 @@ import math
 from collections.abc import Iterable
 
 from medley.errors import UsageError
-from medley.jobs import StyleTransferOptions
 from medley.layers import LAYERS
+from medley.records.options import StyleTransferOptions
 
 
 def rendered_size(width: int, height: int, longest: int | None = None, pixels: int | None = None) -> tuple[int, int]:

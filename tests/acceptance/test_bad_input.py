@@ -19,7 +19,7 @@ import redis
 import servers
 from conftest import draw_picture, wait_until
 from fixtures_s3 import storage_on
-from medley.batches import read_batch
+from medley.batches.stored import read_batch
 from medley.cluster import Cluster
 from medley.settings import Settings
 from medley_producer.cli import main

@@ -6,12 +6,12 @@ import pytest
 
 from medley.errors import UsageError
 from medley.settings import Settings
-from medley_workers.codebook import describe, load_weights
 from medley_workers.compressing import feedback, pictures
 from medley_workers.compressing.compress import Asked, compress
 from medley_workers.compressing.feedback import Calibration
 from medley_workers.compressing.sources import read_source
-from medley_workers.vgg import Network
+from medley_workers.network.codebook import describe, load_weights
+from medley_workers.network.vgg import Network
 
 BYTES = 4_000_000
 

@@ -13,8 +13,9 @@ from PIL import Image
 from conftest import draw_picture, wait_until
 from farm import open_farm
 from medley import keys
-from medley.jobs import Sampling, StyleTransferOptions
-from medley.results import Result
+from medley.records.batches import Sampling
+from medley.records.options import StyleTransferOptions
+from medley.records.results import Result
 from medley.storage import Storage
 from medley_producer.submit import Request, submit
 from outcomes import transfers

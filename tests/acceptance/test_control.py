@@ -13,14 +13,15 @@ import redis
 from conftest import wait_until
 from farm import LEASE_S, Farm, open_farm
 from medley import keys
-from medley.batches import read_manifest, write_outcome
+from medley.batches.control import read_control
+from medley.batches.ending import finish_batch
+from medley.batches.stored import read_manifest, write_outcome
+from medley.broker.messages import set_aside
+from medley.broker.queue import QUEUES
 from medley.cluster import Cluster
-from medley.control import read_control
-from medley.ending import finish_batch
-from medley.jobs import ENGINE, AnyBatch
-from medley.messages import set_aside
-from medley.queue import QUEUES
-from medley.results import Outcome
+from medley.records.batches import AnyBatch
+from medley.records.jobs import ENGINE
+from medley.records.results import Outcome
 from medley.settings import Settings
 from medley.storage.folder import FolderStorage
 from medley_producer.cli import main

@@ -13,9 +13,9 @@ import pytest
 
 import weight_files
 from hostile_weights import with_header
-from medley_workers.convolutions import convolution_shapes
-from medley_workers.rans import FLOOR, ONE
-from medley_workers.tensorfile import Array, write_tensors
+from medley_workers.network.convolutions import convolution_shapes
+from medley_workers.network.rans import FLOOR, ONE
+from medley_workers.network.tensorfile import Array, write_tensors
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the most memory that a process had")
 
@@ -32,8 +32,8 @@ import json, resource, sys, time
 from pathlib import Path
 from hostile_weights import mutant
 from medley.errors import WeightsError
-from medley_workers.codebook import load_weights
-from medley_workers.convolutions import convolution_shapes
+from medley_workers.network.codebook import load_weights
+from medley_workers.network.convolutions import convolution_shapes
 
 def row(name):
     rows = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())

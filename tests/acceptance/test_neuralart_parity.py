@@ -7,11 +7,11 @@ import pytest
 import torch
 from neuralart import neuralart
 
-from medley.networks import ArtOptions, NetworkOptions, WalkOptions
-from medley_workers.art import frames
-from medley_workers.bezier import walk
-from medley_workers.cppn import Network
-from medley_workers.tensors import Pixels
+from medley.records.networks import ArtOptions, NetworkOptions, WalkOptions
+from medley_workers.numbers.tensors import Pixels
+from medley_workers.random_networks.art import frames
+from medley_workers.random_networks.bezier import walk
+from medley_workers.random_networks.cppn import Network
 
 
 def theirs(options: NetworkOptions, z: list[float] | None) -> Pixels:

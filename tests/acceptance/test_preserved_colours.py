@@ -11,11 +11,11 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from medley.jobs import StyleTransferOptions
-from medley.results import Result
-from medley_producer.samples import paint_samples
-from medley_workers.scene import set_up
-from medley_workers.tensors import to_tensor
+from medley.records.options import StyleTransferOptions
+from medley.records.results import Result
+from medley_producer.samples.dataset import paint_samples
+from medley_workers.jobs.scene import set_up
+from medley_workers.numbers.tensors import to_tensor
 from studio import make_batch, make_job, open_studio, paint_job
 
 Floats = NDArray[np.float64]

@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from conftest import draw_picture
-from medley import ending
-from medley.jobs import QueueKind, Sampling, StyleTransferOptions
-from medley.records import BatchName
+from medley.batches import ending
+from medley.records.base import BatchName
+from medley.records.batches import QueueKind, Sampling
+from medley.records.options import StyleTransferOptions
 from medley_producer.submit import Request
-from medley_workers import bundling, desk, watching
+from medley_workers.jobs import bundling, desk, watching
 from protocol import Command, Farm, Fate
 from stepping import TO_THE_END, Clock, Fault, Process
 

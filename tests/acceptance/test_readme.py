@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import reference
-from medley_producer.arguments import ELSEWHERE
+from medley_producer.options.arguments import ELSEWHERE
 
 
 @pytest.mark.parametrize("page", reference.pages())

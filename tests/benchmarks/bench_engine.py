@@ -26,19 +26,19 @@ import torch
 from PIL import Image
 
 from medley.costs import Size
-from medley.jobs import StyleTransferOptions
 from medley.layers import convolutions
+from medley.records.options import StyleTransferOptions
 from medley.sizes import rendered_size, style_size
 from medley.weightfiles import pastiches_file
-from medley_workers.arithmetic import make
-from medley_workers.codebook import load_weights
-from medley_workers.engine import Engine
-from medley_workers.fast import Descent
-from medley_workers.losses import Objective
-from medley_workers.scale import Subject
-from medley_workers.tensors import Pixels, size_of, to_picture, to_tensor
-from medley_workers.transfer import transfer
-from medley_workers.vgg import Network
+from medley_workers.network.codebook import load_weights
+from medley_workers.network.vgg import Network
+from medley_workers.numbers.arithmetic import make
+from medley_workers.numbers.engine import Engine
+from medley_workers.numbers.fast import Descent
+from medley_workers.numbers.losses import Objective
+from medley_workers.numbers.scale import Subject
+from medley_workers.numbers.tensors import Pixels, size_of, to_picture, to_tensor
+from medley_workers.numbers.transfer import transfer
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -92,7 +92,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _samples(folder: Path) -> Path:
-    from medley_producer.samples import paint_samples
+    from medley_producer.samples.dataset import paint_samples
 
     paint_samples(folder)
     return folder

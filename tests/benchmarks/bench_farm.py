@@ -18,10 +18,11 @@ import numpy as np
 from PIL import Image
 
 from medley import keys
-from medley.batches import read_manifest, read_result
+from medley.batches.stored import read_manifest, read_result
 from medley.cluster import Cluster
-from medley.jobs import Batch, Sampling, StyleTransferOptions
-from medley.results import AnyResult
+from medley.records.batches import Batch, Sampling
+from medley.records.options import StyleTransferOptions
+from medley.records.results import AnyResult
 from medley.settings import Settings
 from medley_producer.local import local_worker, private_redis, require_alive
 from medley_producer.submit import Request, submit

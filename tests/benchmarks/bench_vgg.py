@@ -18,13 +18,12 @@ from matplotlib.figure import Figure
 
 from medley.layers import STYLE_LAYERS
 from medley.settings import Settings
-from medley_producer.samples import calibration_pictures
-from medley_workers import judging
-from medley_workers.compressing import compress
+from medley_producer.samples.dataset import calibration_pictures
+from medley_workers.compressing import compress, judging
 from medley_workers.compressing.compress import Asked
 from medley_workers.compressing.feedback import PARTS, Calibration
+from medley_workers.compressing.judging import Row
 from medley_workers.compressing.sources import read_source
-from medley_workers.judging import Row
 
 CURVE_MB = (8.0, 6.5, 5.5, 5.0, 4.4, 4.0, 3.5, 3.15, 2.8, 2.5, 2.0, 1.5)
 

@@ -21,8 +21,8 @@ from PIL import Image
 from medley.media import video
 from medley.media.images import encode_jpeg, encode_png
 from medley.media.scenes import Scene, write_medley
+from medley.records.videos import VideoOptions, frame_count
 from medley.settings import Settings
-from medley.videos import VideoOptions, frame_count
 
 SIDE_PX = 512
 KEPT = 60

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from neuralart import neuralart
 
-from medley.networks import WalkOptions
-from medley_workers.bezier import walk
-from medley_workers.cppn import Network
-from medley_workers.tensors import Pixels
+from medley.records.networks import WalkOptions
+from medley_workers.numbers.tensors import Pixels
+from medley_workers.random_networks.bezier import walk
+from medley_workers.random_networks.cppn import Network
 
 
 def main() -> None:

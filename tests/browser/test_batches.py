@@ -10,7 +10,7 @@ from ended import all_pairs, copy_all, paint_batch, render_walk
 from fixtures_s3 import storage_on
 from medley import keys
 from medley.cluster import Cluster
-from medley.networks import WalkOptions
+from medley.records.networks import WalkOptions
 from medley_producer.layout import lay_out
 from servers import PUBLIC, S3Server
 

@@ -14,10 +14,10 @@ from ended import all_pairs, paint_batch
 from farm import Farm, open_farm
 from fixtures_s3 import storage_on
 from medley import keys
-from medley.batches import read_manifest, write_outcome
+from medley.batches.stored import read_manifest, write_outcome
 from medley.cluster import Cluster
-from medley.jobs import StyleTransferOptions
-from medley.kinds import Job
+from medley.records.kinds import Job
+from medley.records.options import StyleTransferOptions
 from medley.telling import quiet
 from medley_producer.submit import Request, submit
 from outcomes import an_outcome

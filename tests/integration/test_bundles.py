@@ -14,25 +14,28 @@ import pytest
 import redis
 
 from conftest import wait_until
-from medley.batches import read_outcome
-from medley.bundles import bundle_of, bundled
+from medley.batches.control import cancel, pause, resume
+from medley.batches.stored import read_outcome
+from medley.broker.bundles import bundle_of, bundled
+from medley.broker.messages import read_message
+from medley.broker.paintings import Progress
+from medley.broker.queue import QUEUES, Sent, publish_finish, publish_paint
+from medley.broker.roster import Painter as Greeting
 from medley.cluster import Cluster
-from medley.control import cancel, pause, resume
 from medley.errors import ImageError, JobHeld, NumbersError, OutOfMemory, PaintingStopped, StorageUnreachable
-from medley.jobs import AnyBatch, Batch, Picture, Sampling, Style, StyleTransfer, StyleTransferOptions
-from medley.kinds import Job
-from medley.messages import read_message
-from medley.networks import WalkOptions
-from medley.paintings import Progress
-from medley.queue import QUEUES, Sent, publish_finish, publish_paint
-from medley.records import JobId
-from medley.results import AnyResult, Result
-from medley.roster import Painter as Greeting
+from medley.records.base import JobId
+from medley.records.batches import AnyBatch, Batch, Sampling
+from medley.records.jobs import StyleTransfer
+from medley.records.kinds import Job
+from medley.records.networks import WalkOptions
+from medley.records.options import StyleTransferOptions
+from medley.records.pictures import Picture, Style
+from medley.records.results import AnyResult, Result
+from medley.records.walks import WalkBatch
 from medley.settings import Settings
-from medley.walks import WalkBatch
 from medley_producer.submit import Request, submit
-from medley_workers.bundling import deliver_message
-from medley_workers.desk import Desk, Finish
+from medley_workers.jobs.bundling import deliver_message
+from medley_workers.jobs.desk import Desk, Finish
 from outcomes import list_outcomes, transfers
 from painters import Painter
 

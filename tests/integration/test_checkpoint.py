@@ -11,8 +11,8 @@ from conftest import wait_until
 from farm import open_farm
 from medley import keys
 from medley.errors import StorageRefused
-from medley.results import Result
-from medley_workers.transfer import Step
+from medley.records.results import Result
+from medley_workers.numbers.transfer import Step
 from outcomes import transfers
 from studio import LAYERS, Easel, open_studio, paint_job, token
 

@@ -18,24 +18,25 @@ from conftest import wait_until
 from dashboards import TOKEN, Dashboard, dashboard
 from ended import all_pairs, paint_batch, render_walk
 from medley import keys
-from medley.batches import read_manifest, write_outcome
+from medley.batches.control import read_control
+from medley.batches.removing import remove_batch, sweep
+from medley.batches.stored import read_manifest, write_outcome
+from medley.broker.paintings import Progress
+from medley.broker.queue import QUEUES
+from medley.broker.roster import Painter
 from medley.cluster import Cluster
-from medley.control import read_control
-from medley.jobs import Batch, Sampling, StyleTransferOptions
-from medley.networks import WalkOptions
-from medley.paintings import Progress
-from medley.queue import QUEUES
-from medley.removing import remove_batch, sweep
-from medley.roster import Painter
+from medley.records.batches import Batch, Sampling
+from medley.records.networks import WalkOptions
+from medley.records.options import StyleTransferOptions
 from medley.telling import quiet
+from medley_producer.commands.walking import submit_walk
 from medley_producer.dashboard import farm as farming
 from medley_producer.dashboard.views import BatchView
 from medley_producer.local import private_redis
 from medley_producer.status import being_painted
 from medley_producer.submit import Request, submit
-from medley_producer.walking import submit_walk
+from medley_workers.jobs.watching import Watch
 from medley_workers.pulse import Pulse
-from medley_workers.watching import Watch
 from outcomes import an_outcome
 
 

@@ -9,10 +9,14 @@ from pathlib import Path
 import pytest
 
 from medley import keys
-from medley.batches import read_manifest, read_outcome, write_outcome
+from medley.batches.control import cancel, pause, resume
+from medley.batches.ending import finish_batch
+from medley.batches.reconciling import reconcile
+from medley.batches.removing import remove_batch
+from medley.batches.stored import read_manifest, read_outcome, write_outcome
+from medley.broker.paintings import Progress
+from medley.broker.roster import Painter as Greeting
 from medley.cluster import Cluster
-from medley.control import cancel, pause, resume
-from medley.ending import finish_batch
 from medley.errors import (
     ImageError,
     JobHeld,
@@ -25,18 +29,16 @@ from medley.errors import (
     UsageError,
     WeightsError,
 )
-from medley.jobs import AnyBatch, Batch, Sampling, StyleTransfer, StyleTransferOptions
-from medley.kinds import Job
-from medley.paintings import Progress
-from medley.reconciling import reconcile
-from medley.removing import remove_batch
-from medley.results import AnyResult
-from medley.roster import Painter as Greeting
+from medley.records.batches import AnyBatch, Batch, Sampling
+from medley.records.jobs import StyleTransfer
+from medley.records.kinds import Job
+from medley.records.options import StyleTransferOptions
+from medley.records.results import AnyResult
 from medley.settings import Settings
 from medley_producer.submit import Request, submit
-from medley_workers.delivery import deliver
-from medley_workers.desk import Desk
-from medley_workers.suspicion import why_stop
+from medley_workers.jobs.delivery import deliver
+from medley_workers.jobs.desk import Desk
+from medley_workers.jobs.suspicion import why_stop
 from outcomes import an_outcome, list_outcomes
 from painters import Painter, result_of
 

@@ -20,7 +20,7 @@ from rich.console import Console
 from examining import findings_of, greet
 from medley.settings import Settings
 from medley_producer.doctor import WITHIN_S, Examination, Finding, examine, machine, painting, tell_finding
-from medley_workers import weights
+from medley_workers.network import weights
 
 
 @pytest.fixture

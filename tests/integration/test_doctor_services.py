@@ -16,10 +16,10 @@ import redis
 import servers
 from examining import findings_of, greet
 from fixtures_s3 import storage_on
-from medley.jobs import ENGINE
-from medley.ledger import Ledger
-from medley.messages import set_aside
-from medley.queue import QUEUES
+from medley.broker.ledger import Ledger
+from medley.broker.messages import set_aside
+from medley.broker.queue import QUEUES
+from medley.records.jobs import ENGINE
 from medley.settings import Settings
 from medley.storage.s3 import S3Storage
 from medley_producer.doctor import Finding, services

@@ -11,8 +11,8 @@ import pytest
 
 from conftest import wait_until
 from farm import Farm, Worker, open_farm
-from medley.batches import read_outcome
-from medley.jobs import Batch
+from medley.batches.stored import read_outcome
+from medley.records.batches import Batch
 from medley_workers.draining import DRAIN, Drain
 
 BACK_WITHIN_S = 5.0

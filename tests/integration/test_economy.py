@@ -14,8 +14,8 @@ import studio as studio_module
 from conftest import wait_until
 from medley.costs import HISTORY, LEAST_HISTORY, bytes_needed
 from medley.errors import OutOfMemory
-from medley_workers import devices
-from medley_workers.transfer import Step
+from medley_workers.numbers import devices
+from medley_workers.numbers.transfer import Step
 from studio import Easel
 
 

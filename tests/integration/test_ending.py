@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 
 from medley import keys
-from medley.batches import read_manifest, write_outcome
+from medley.batches.control import retry
+from medley.batches.ending import ending_claim, finish_batch
+from medley.batches.enqueuing import enqueue_missing, recount
+from medley.batches.stored import read_manifest, write_outcome
 from medley.cluster import Cluster
-from medley.control import retry
-from medley.ending import ending_claim, finish_batch
-from medley.enqueuing import enqueue_missing, recount
 from medley.errors import BatchBusy
-from medley.jobs import Batch, Sampling, StyleTransferOptions
-from medley.results import Outcome, Status
+from medley.records.batches import Batch, Sampling
+from medley.records.options import StyleTransferOptions
+from medley.records.results import Outcome, Status
 from medley_producer.submit import Request, submit
 
 

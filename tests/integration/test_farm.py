@@ -10,9 +10,9 @@ from conftest import wait_until
 from farm import LEASE_S, Farm, open_farm
 from fixtures_s3 import storage_on
 from medley import keys
-from medley.batches import read_outcome
-from medley.paintings import Progress
-from medley.records import JobId
+from medley.batches.stored import read_outcome
+from medley.broker.paintings import Progress
+from medley.records.base import JobId
 from medley.settings import Settings
 from outcomes import PREVIEWS, list_outcomes
 from servers import S3Server

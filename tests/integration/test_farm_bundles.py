@@ -9,10 +9,10 @@ import pytest
 
 from conftest import wait_until
 from farm import Farm, Worker, open_farm
-from medley.batches import read_outcome
-from medley.control import pause, resume
-from medley.jobs import Batch
-from medley.records import JobId
+from medley.batches.control import pause, resume
+from medley.batches.stored import read_outcome
+from medley.records.base import JobId
+from medley.records.batches import Batch
 from outcomes import list_outcomes
 
 BUNDLE = 4

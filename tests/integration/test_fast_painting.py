@@ -13,15 +13,16 @@ import torch
 from conftest import draw_picture
 from medley import keys
 from medley.errors import ImageError, MedleyError, NumbersError, PaintingStopped
-from medley.jobs import StyleTransfer, StyleTransferOptions
-from medley.records import JobId
-from medley.results import Result
-from medley_workers.easel import Look
-from medley_workers.fast import Descent
-from medley_workers.painting import paint_together
-from medley_workers.scene import Gathered, Studio, gather, set_up
-from medley_workers.targets import TargetCache, Tensors
-from medley_workers.transfer import Kept, Step
+from medley.records.base import JobId
+from medley.records.jobs import StyleTransfer
+from medley.records.options import StyleTransferOptions
+from medley.records.results import Result
+from medley_workers.jobs.easel import Look
+from medley_workers.jobs.painting import paint_together
+from medley_workers.jobs.scene import Gathered, Studio, gather, set_up
+from medley_workers.numbers.fast import Descent
+from medley_workers.numbers.targets import TargetCache, Tensors
+from medley_workers.numbers.transfer import Kept, Step
 from studio import LAYERS, Faulty, make_batch, make_job, open_studio, paint_job
 
 

@@ -12,14 +12,15 @@ from rich.console import Console
 
 from conftest import wait_until
 from medley import keys
-from medley.batches import read_manifest, write_outcome
+from medley.batches.control import cancel, pause
+from medley.batches.ending import finish_batch
+from medley.batches.stored import read_manifest, write_outcome
+from medley.broker.paintings import Progress
 from medley.cluster import Cluster
-from medley.control import cancel, pause
-from medley.ending import finish_batch
 from medley.errors import RedisUnreachable, UsageError
-from medley.jobs import Batch, Sampling, StyleTransferOptions
-from medley.paintings import Progress
-from medley.results import Outcome
+from medley.records.batches import Batch, Sampling
+from medley.records.options import StyleTransferOptions
+from medley.records.results import Outcome
 from medley.settings import Settings
 from medley_producer.following import follow
 from medley_producer.local import Owned, private_redis, start_redis

@@ -17,7 +17,7 @@ from safetensors.numpy import load, save
 from hostile import mutated
 from hostile_weights import with_header
 from medley.errors import NumbersError
-from medley_workers.checkpoint import find_checkpoint
+from medley_workers.jobs.checkpoint import find_checkpoint
 from studio import Easel, token
 
 SEED = 6

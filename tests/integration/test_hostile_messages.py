@@ -15,13 +15,9 @@ from pydantic import ValidationError
 from conftest import wait_until
 from farm import FINISHES_WITHIN_S, open_farm
 from hostile_messages import Json, body_of, changed, hostile_messages, told, with_body
-from medley.batches import LINE_BYTES
-from medley.bundles import BODY_BYTES, MOST_JOBS
-from medley.cluster import Cluster
-from medley.errors import UsageError
-from medley.jobs import AnyBatch, Batch, Picture, Sampling, Style, StyleTransfer, StyleTransferOptions
-from medley.kinds import Job
-from medley.messages import (
+from medley.batches.stored import LINE_BYTES
+from medley.broker.bundles import BODY_BYTES, MOST_JOBS
+from medley.broker.messages import (
     KEPT_SET_ASIDE,
     MOST_BYTES,
     SET_ASIDE,
@@ -31,13 +27,20 @@ from medley.messages import (
     read_message,
     set_aside,
 )
-from medley.queue import QUEUES, UNACKED, UNACKED_INDEX, make_celery, publish_finish, publish_paint
-from medley.results import Result
+from medley.broker.queue import QUEUES, UNACKED, UNACKED_INDEX, make_celery, publish_finish, publish_paint
+from medley.broker.transport import Transport
+from medley.cluster import Cluster
+from medley.errors import UsageError
+from medley.records.batches import AnyBatch, Batch, Sampling
+from medley.records.jobs import StyleTransfer
+from medley.records.kinds import Job
+from medley.records.options import StyleTransferOptions
+from medley.records.pictures import Picture, Style
+from medley.records.results import Result
 from medley.settings import Settings
-from medley.transport import Transport
 from medley_producer.submit import Request, submit
-from medley_workers.delivery import deliver
-from medley_workers.desk import Desk
+from medley_workers.jobs.delivery import deliver
+from medley_workers.jobs.desk import Desk
 from outcomes import list_outcomes, transfers
 
 SEED = 6

@@ -16,20 +16,22 @@ from PIL import Image
 
 from hostile_records import hostile_records
 from medley import keys
-from medley.batches import read_batch, read_manifest, read_outcome, read_result, write_outcome
+from medley.batches.control import pause, read_control, resume, retry
+from medley.batches.ending import finish_batch
+from medley.batches.reconciling import reconcile_all
+from medley.batches.removing import sweep
+from medley.batches.stored import read_batch, read_manifest, read_outcome, read_result, write_outcome
 from medley.cluster import Cluster
-from medley.control import pause, read_control, resume, retry
-from medley.ending import finish_batch
 from medley.errors import MedleyError, UsageError
-from medley.jobs import Batch, Sampling, StyleTransfer, StyleTransferOptions
-from medley.reconciling import reconcile_all
-from medley.records import Digest, Record
-from medley.removing import sweep
-from medley.results import Control, Finished, Result, Seconds, StoredFile
+from medley.records.base import Digest, Record
+from medley.records.batches import Batch, Sampling
+from medley.records.jobs import StyleTransfer
+from medley.records.options import StyleTransferOptions
+from medley.records.results import Control, Finished, Result, Seconds, StoredFile
 from medley_producer.cli import main
 from medley_producer.submit import Request, submit
-from medley_workers.delivery import deliver
-from medley_workers.desk import Desk
+from medley_workers.jobs.delivery import deliver
+from medley_workers.jobs.desk import Desk
 from outcomes import an_outcome, transfers
 
 # Who gives up half-way through a manifest leaves its temporary folder to the garbage collector.

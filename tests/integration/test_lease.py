@@ -10,9 +10,10 @@ import pytest
 from kombu.connection import Connection
 
 from conftest import wait_until
+from medley.broker.queue import QUEUES, publish_paint
 from medley.cluster import Cluster
-from medley.jobs import Picture, Style, StyleTransfer
-from medley.queue import QUEUES, publish_paint
+from medley.records.jobs import StyleTransfer
+from medley.records.pictures import Picture, Style
 from medley.settings import Settings
 
 LEASE_S = 3.0

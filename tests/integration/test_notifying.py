@@ -16,14 +16,16 @@ import pytest
 import trustme
 
 import servers
-from medley import keys, notifying
-from medley.batches import read_batch, read_manifest, write_outcome
+from medley import keys
+from medley.batches import notifying
+from medley.batches.ending import finish_batch
+from medley.batches.notifying import ask_to_be_told, checked_url, notify, shown_url
+from medley.batches.stored import read_batch, read_manifest, write_outcome
 from medley.cluster import Cluster
-from medley.ending import finish_batch
 from medley.errors import UsageError
-from medley.jobs import Sampling, StyleTransferOptions
-from medley.notifying import ask_to_be_told, checked_url, notify, shown_url
-from medley.results import Finished, Outcome
+from medley.records.batches import Sampling
+from medley.records.options import StyleTransferOptions
+from medley.records.results import Finished, Outcome
 from medley_producer.submit import Request, submit
 from receiving import SECRET, receiver
 from tls import tls_door
@@ -98,12 +100,12 @@ def test_a_receiver_that_goes_on_failing_is_asked_less_and_less_and_told_in_the_
         assert not told(cluster)  # it is too early
         assert len(there.asked) == notifying.TRIES
         now = time.time()
-        monkeypatch.setattr("medley.notifying.time.time", lambda: now + notifying.AGAIN_S + 1)
+        monkeypatch.setattr("medley.batches.notifying.time.time", lambda: now + notifying.AGAIN_S + 1)
         assert not told(cluster)
-        monkeypatch.setattr("medley.notifying.time.time", lambda: now + 2 * notifying.AGAIN_S)
+        monkeypatch.setattr("medley.batches.notifying.time.time", lambda: now + 2 * notifying.AGAIN_S)
         assert not told(cluster)  # twice as long is waited for now
         assert len(there.asked) == notifying.TRIES * 2
-        monkeypatch.setattr("medley.notifying.time.time", lambda: now + 3 * notifying.AGAIN_S + 2)
+        monkeypatch.setattr("medley.batches.notifying.time.time", lambda: now + 3 * notifying.AGAIN_S + 2)
         assert told(cluster)
     assert not is_asked(cluster)
 

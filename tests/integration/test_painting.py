@@ -16,13 +16,15 @@ from PIL import Image
 from conftest import draw_picture
 from medley import keys
 from medley.errors import ImageError, ObjectMissing, StorageRefused, StorageUnreachable
-from medley.jobs import DEFAULT_WEIGHTS, ENGINE, HowMade, Picture, StyleTransfer, StyleTransferOptions
-from medley.results import Result
+from medley.records.jobs import ENGINE, HowMade, StyleTransfer
+from medley.records.options import StyleTransferOptions
+from medley.records.pictures import DEFAULT_WEIGHTS, Picture
+from medley.records.results import Result
 from medley.settings import Settings
 from medley_workers.gpus import take_gpu
-from medley_workers.scene import Studio
-from medley_workers.tensors import to_picture, to_tensor
-from medley_workers.transfer import Step
+from medley_workers.jobs.scene import Studio
+from medley_workers.numbers.tensors import to_picture, to_tensor
+from medley_workers.numbers.transfer import Step
 from outcomes import PREVIEWS
 from studio import LAYERS, Faulty, make_batch, make_job, open_studio, paint_job, submitted
 

@@ -20,22 +20,24 @@ from conftest import draw_picture
 from ended import all_pairs, copy_all, paint_batch, render_walk
 from fixtures_s3 import storage_on
 from medley import keys
-from medley.batches import each_outcome, read_batch, read_manifest, read_result, write_outcome
+from medley.batches.control import retry
+from medley.batches.ending import finish_batch
+from medley.batches.stored import each_outcome, read_batch, read_manifest, read_result, write_outcome
 from medley.cluster import Cluster
-from medley.control import retry
-from medley.ending import finish_batch
 from medley.errors import ObjectMissing, UsageError
-from medley.jobs import AnyBatch, Batch, StyleTransfer, StyleTransferOptions
-from medley.networks import WalkOptions
 from medley.pieces import gallery, sheet
 from medley.pieces.gallery import put_gallery
 from medley.pieces.source import Source, evenly
 from medley.pieces.video import make_medley, make_walk
-from medley.results import Result
+from medley.records.batches import AnyBatch, Batch
+from medley.records.jobs import StyleTransfer
+from medley.records.networks import WalkOptions
+from medley.records.options import StyleTransferOptions
+from medley.records.results import Result
+from medley.records.videos import MedleyOptions, frame_count
 from medley.settings import Settings
 from medley.storage import Storage
 from medley.telling import quiet
-from medley.videos import MedleyOptions, frame_count
 from medley_producer.cli import main
 from medley_producer.layout import lay_out
 from medley_producer.submit import Request, submit

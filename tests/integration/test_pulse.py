@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from conftest import wait_until
+from medley.broker.ledger import Ledger
+from medley.broker.roster import Painter
 from medley.cluster import Cluster
-from medley.ledger import Ledger
-from medley.roster import Painter
 from medley.settings import Settings
 from medley_workers.pulse import Pulse
 

@@ -7,16 +7,17 @@ from pathlib import Path
 import pytest
 
 from medley import keys
-from medley.batches import read_manifest, write_outcome
+from medley.batches.control import cancel, pause, resume, retry
+from medley.batches.ending import finish_batch
+from medley.batches.enqueuing import enqueue_missing, recount
+from medley.batches.reconciling import reconcile, reconcile_all
+from medley.batches.stored import read_manifest, write_outcome
+from medley.broker.paintings import Progress
+from medley.broker.queue import QUEUES
 from medley.cluster import Cluster
-from medley.control import cancel, pause, resume, retry
-from medley.ending import finish_batch
-from medley.enqueuing import enqueue_missing, recount
 from medley.errors import BatchStopped, UsageError
-from medley.jobs import Batch, Sampling, StyleTransferOptions
-from medley.paintings import Progress
-from medley.queue import QUEUES
-from medley.reconciling import reconcile, reconcile_all
+from medley.records.batches import Batch, Sampling
+from medley.records.options import StyleTransferOptions
 from medley_producer.submit import Request, submit
 from outcomes import an_outcome, transfers
 

@@ -11,17 +11,20 @@ from typing import Any
 import pytest
 
 from conftest import draw_picture, wait_until
-from medley import keys, removing
-from medley.batches import read_manifest, read_result, write_outcome
+from medley import keys
+from medley.batches import removing
+from medley.batches.control import cancel, pause, read_control
+from medley.batches.ending import finish_batch
+from medley.batches.removing import Swept, remove_batch, sweep
+from medley.batches.stored import read_manifest, read_result, write_outcome
+from medley.broker.paintings import Progress
 from medley.cluster import Cluster
-from medley.control import cancel, pause, read_control
-from medley.ending import finish_batch
 from medley.errors import BatchBusy, UsageError
-from medley.jobs import ENGINE, Batch, Sampling, StyleTransfer, StyleTransferOptions
-from medley.paintings import Progress
-from medley.records import JobId
-from medley.removing import Swept, remove_batch, sweep
-from medley.results import Outcome, Result, Seconds, StoredFile
+from medley.records.base import JobId
+from medley.records.batches import Batch, Sampling
+from medley.records.jobs import ENGINE, StyleTransfer
+from medley.records.options import StyleTransferOptions
+from medley.records.results import Outcome, Result, Seconds, StoredFile
 from medley.settings import Settings
 from medley.telling import quiet
 from medley_producer.choosing import picture_of

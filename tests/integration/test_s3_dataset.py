@@ -15,15 +15,17 @@ import servers
 from conftest import draw_picture
 from fixtures_s3 import storage_on
 from medley import keys
-from medley.batches import read_batch, write_manifest
+from medley.batches.stored import read_batch, write_manifest
 from medley.cluster import Cluster
 from medley.errors import DatasetError, ImageError, ObjectMissing, StorageRefused, StorageUnreachable
-from medley.jobs import Sampling, StyleTransfer, StyleTransferOptions
+from medley.records.batches import Sampling
+from medley.records.jobs import StyleTransfer
+from medley.records.options import StyleTransferOptions
 from medley.settings import Settings
 from medley.storage.s3 import S3Storage
-from medley_producer.buckets import Buckets
 from medley_producer.choosing import Choice, Pools, choose, picture_of
-from medley_producer.datasets import Scanned, quiet, scan
+from medley_producer.datasets.buckets import Buckets
+from medley_producer.datasets.scanning import Scanned, quiet, scan
 from medley_producer.submit import Request, submit
 from servers import S3Server
 

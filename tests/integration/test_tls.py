@@ -16,9 +16,9 @@ import pytest
 import trustme
 from kombu import pools
 
+from medley.broker.ledger import Ledger
+from medley.broker.queue import FINISH, QUEUES, make_celery, publish_finish
 from medley.errors import RedisRefused, RedisUnreachable, StorageRefused, StorageUnreachable, UsageError
-from medley.ledger import Ledger
-from medley.queue import FINISH, QUEUES, make_celery, publish_finish
 from medley.settings import Settings
 from medley.storage import Storage, open_storage
 from servers import S3Server

@@ -11,7 +11,7 @@ import pytest
 
 from medley.costs import Trial, TrialRequest, bytes_needed
 from medley.errors import UsageError
-from medley.jobs import StyleTransferOptions
+from medley.records.options import StyleTransferOptions
 from medley.settings import Settings
 from medley_producer import estimating
 from medley_producer.estimating import estimate
@@ -21,12 +21,13 @@ HUGE = (8_192, 8_192)
 
 MEASURE = """
 import json, sys, torch
-from medley.jobs import DEFAULT_WEIGHTS, StyleTransferOptions
-from medley_workers.codebook import load_weights
-from medley_workers.losses import Objective
-from medley_workers.transfer import transfer
-from medley_workers.vgg import Network
-from medley_workers.weights import find_weights
+from medley.records.options import StyleTransferOptions
+from medley.records.pictures import DEFAULT_WEIGHTS
+from medley_workers.network.codebook import load_weights
+from medley_workers.numbers.losses import Objective
+from medley_workers.numbers.transfer import transfer
+from medley_workers.network.vgg import Network
+from medley_workers.network.weights import find_weights
 
 def row(name):
     rows = dict(line.split(":") for line in open("/proc/self/status"))

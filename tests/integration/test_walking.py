@@ -11,17 +11,17 @@ import pytest
 from PIL import Image
 
 from medley import keys
-from medley.batches import read_manifest, write_outcome
+from medley.batches.ending import finish_batch
+from medley.batches.stored import read_manifest, write_outcome
 from medley.cluster import Cluster
-from medley.ending import finish_batch
 from medley.errors import PaintingStopped
-from medley.networks import WalkOptions
+from medley.records.networks import WalkOptions
+from medley.records.walks import Walk, WalkBatch
 from medley.telling import quiet
-from medley.walks import Walk, WalkBatch
-from medley_producer.arguments import make_parser
 from medley_producer.cli import main
-from medley_producer.walking import submit_walk, walk_options
-from medley_workers.walking import Gear, render_stretch
+from medley_producer.commands.walking import submit_walk, walk_options
+from medley_producer.options.arguments import make_parser
+from medley_workers.jobs.walking import Gear, render_stretch
 from outcomes import an_outcome
 from studio import network
 

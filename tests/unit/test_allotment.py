@@ -8,9 +8,9 @@ import torch
 from medley.layers import LAYERS, convolutions
 from medley_workers.compressing.allotment import allot
 from medley_workers.compressing.grid import Rounding
-from medley_workers.convolutions import Convolutions, convolution_shapes
-from medley_workers.likeness import Judge
-from medley_workers.vgg import Network
+from medley_workers.compressing.likeness import Judge
+from medley_workers.network.convolutions import Convolutions, convolution_shapes
+from medley_workers.network.vgg import Network
 
 WIDTH = 32
 """Channels of every layer; the real ones have 64 to 512."""

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from medley.errors import UsageError
-from medley.jobs import Sampling, StyleTransferOptions
 from medley.layers import LAYERS
-from medley_producer.arguments import make_parser
-from medley_producer.fields import record_from
+from medley.records.batches import Sampling
+from medley.records.options import StyleTransferOptions
+from medley_producer.options.arguments import make_parser
+from medley_producer.options.fields import record_from
 
 REQUIRED = ["submit", "--content", "photos", "--styles", "paintings", "--batch", "night"]
 
@@ -131,7 +132,9 @@ def loaded_by(program: str, *arguments: object) -> set[str]:
 
 
 def test_the_command_line_is_parsed_without_heavy_packages() -> None:
-    loaded = loaded_by("import medley_producer.cli; from medley_producer.arguments import make_parser; make_parser()")
+    loaded = loaded_by(
+        "import medley_producer.cli; from medley_producer.options.arguments import make_parser; make_parser()"
+    )
     assert "medley_producer" in loaded
     assert not loaded & {"torch", "torchvision", "celery", "kombu", "redis", "boto3", "numpy", "PIL"}
 

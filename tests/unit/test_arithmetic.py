@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from medley.errors import UsageError
-from medley_workers import arithmetic as module
-from medley_workers import winograd
-from medley_workers.arithmetic import Arithmetic, choose, make
+from medley_workers.numbers import arithmetic as module
+from medley_workers.numbers import winograd
+from medley_workers.numbers.arithmetic import Arithmetic, choose, make
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 

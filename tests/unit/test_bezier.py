@@ -10,9 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from medley.networks import WalkOptions
-from medley_workers import bezier
-from medley_workers.bezier import walk
+from medley.records.networks import WalkOptions
+from medley_workers.random_networks import bezier
+from medley_workers.random_networks.bezier import walk
 
 Floats = npt.NDArray[np.float64]
 

@@ -14,9 +14,9 @@ from torch import Tensor
 from medley.errors import UsageError
 from medley.layers import CONTENT_LAYERS, LAYERS, STYLE_LAYERS
 from medley.sizes import smallest_side
-from medley_workers.arithmetic import Arithmetic, Convolution, choose, make
-from medley_workers.chain import Chain
-from medley_workers.vgg import Pooling
+from medley_workers.network.vgg import Pooling
+from medley_workers.numbers.arithmetic import Arithmetic, Convolution, choose, make
+from medley_workers.numbers.chain import Chain
 from studio import network
 
 CPU = torch.device("cpu")

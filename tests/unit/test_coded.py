@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 import weight_files
-from medley_workers.coded import LANES, CodedLayer, decode_layers, encode_layers, steps_of
-from medley_workers.convolutions import convolution_shapes
+from medley_workers.network.coded import LANES, CodedLayer, decode_layers, encode_layers, steps_of
+from medley_workers.network.convolutions import convolution_shapes
 
 LAYERS = weight_files.LAYERS
 NAMES = weight_files.names()

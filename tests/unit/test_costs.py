@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medley.costs import HISTORY, LEAST_HISTORY, bytes_needed, histories, largest_side, room_problem
-from medley.jobs import StyleTransferOptions
 from medley.layers import LAYERS, STYLE_LAYERS
+from medley.records.options import StyleTransferOptions
 
 GB = 1_000_000_000
 SIZES = st.tuples(st.integers(16, 4_096), st.integers(16, 4_096))

@@ -13,10 +13,10 @@ from PIL import Image
 from pydantic import ValidationError
 
 from medley.errors import StorageRefused, UsageError
-from medley.networks import CHUNK, MOST_ART_PX, ArtOptions, NetworkOptions, WalkOptions
-from medley_workers.art import frames, paint
-from medley_workers.bezier import walk
-from medley_workers.cppn import Network
+from medley.records.networks import CHUNK, MOST_ART_PX, ArtOptions, NetworkOptions, WalkOptions
+from medley_workers.random_networks.art import frames, paint
+from medley_workers.random_networks.bezier import walk
+from medley_workers.random_networks.cppn import Network
 
 
 def art(**changes: Any) -> ArtOptions:
@@ -119,7 +119,7 @@ def test_bytes_depend_neither_on_threads_nor_on_the_frames_beside(video: WalkOpt
 def test_stretches_of_a_walk_join(video: WalkOptions, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = np.stack(list(frames(video, 0, 6)))
     assert whole.tobytes() == Network(video, 3).render(walk(video)).tobytes()
-    monkeypatch.setattr("medley_workers.art._BATCH_BYTES", 2 * 203 * 170 * 3)  # two frames at a time
+    monkeypatch.setattr("medley_workers.random_networks.art._BATCH_BYTES", 2 * 203 * 170 * 3)  # two frames at a time
     stretches = [*frames(video, 0, 1, threads=3), *frames(video, 1, 3, threads=2), *frames(video, 4, 2, threads=1)]
     assert np.stack(stretches).tobytes() == whole.tobytes()
 
@@ -178,9 +178,9 @@ def test_the_file_depends_neither_on_threads_nor_on_how_far_others_are(tmp_path:
 
 
 def test_bands_leave_no_seams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("medley_workers.art._BAND_TILES", 0)
+    monkeypatch.setattr("medley_workers.random_networks.art._BAND_TILES", 0)
     for pixels in (1, 5_000, 10**6):
-        monkeypatch.setattr("medley_workers.art._BAND_PIXELS", pixels)
+        monkeypatch.setattr("medley_workers.random_networks.art._BAND_PIXELS", pixels)
         paint(art(xres=99, depth=2), tmp_path / "art.png")
         with Image.open(tmp_path / "art.png") as picture:
             assert (np.asarray(picture) == rendered(art(xres=99, depth=2))).all()

@@ -12,9 +12,9 @@ import pytest
 
 from medley.errors import DatasetError
 from medley.settings import Settings
-from medley_producer import datasets
-from medley_producer.buckets import Buckets
-from medley_producer.datasets import Entry, Scanned
+from medley_producer.datasets import scanning as datasets
+from medley_producer.datasets.buckets import Buckets
+from medley_producer.datasets.scanning import Entry, Scanned
 
 PAINTINGS = """artist,date,genre,style,title,in_train,new_filename
 Claude Monet,1872,marina,Impressionism,"Impression, Sunrise",False,1.jpg

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from medley.jobs import DEFAULT_CONVOLUTIONS, DEFAULT_WEIGHTS
+from medley.records.pictures import DEFAULT_CONVOLUTIONS, DEFAULT_WEIGHTS
 from medley.settings import Settings
-from medley_workers.codebook import LICENCE, describe, load_weights
+from medley_workers.compressing.likeness import relative_errors, view
 from medley_workers.compressing.sources import FLOAT_WEIGHTS, read_source
-from medley_workers.convolutions import convolution_shapes
-from medley_workers.likeness import relative_errors, view
-from medley_workers.vgg import Network
-from medley_workers.weights import find_weights
+from medley_workers.network.codebook import LICENCE, describe, load_weights
+from medley_workers.network.convolutions import convolution_shapes
+from medley_workers.network.vgg import Network
+from medley_workers.network.weights import find_weights
 
 FLOATS_MB = 51.8
 """The network itself."""
@@ -23,10 +23,10 @@ FLOATS_MB = 51.8
 PROCESS = """
 import json, re, sys
 from pathlib import Path
-from medley.jobs import DEFAULT_WEIGHTS
-from medley_workers.codebook import load_weights
-from medley_workers.vgg import Network
-from medley_workers.weights import find_weights
+from medley.records.pictures import DEFAULT_WEIGHTS
+from medley_workers.network.codebook import load_weights
+from medley_workers.network.vgg import Network
+from medley_workers.network.weights import find_weights
 
 def resident_mb(what):
     return int(re.search(what + r":\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) / 1e3

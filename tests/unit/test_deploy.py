@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from medley.jobs import ENGINE
+from medley.records.jobs import ENGINE
 from medley.settings import Settings
 
 ROOT = Path(__file__).parents[2]

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from medley.errors import OutOfMemory
-from medley.jobs import StyleTransferOptions
+from medley.records.options import StyleTransferOptions
 from medley.settings import Settings
-from medley_workers import devices
-from medley_workers.devices import choose_device, free_bytes, out_of_memory, require_room
 from medley_workers.gpus import take_gpu, visible_gpus
+from medley_workers.numbers import devices
+from medley_workers.numbers.devices import choose_device, free_bytes, out_of_memory, require_room
 
 
 @pytest.fixture(autouse=True)

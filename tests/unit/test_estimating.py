@@ -4,8 +4,9 @@ import sys
 
 import pytest
 
-from medley.jobs import ENGINE, StyleTransferOptions
-from medley.roster import Painter
+from medley.broker.roster import Painter
+from medley.records.jobs import ENGINE
+from medley.records.options import StyleTransferOptions
 from medley.settings import Settings
 from medley_producer.estimating import cluster_estimate, estimate
 

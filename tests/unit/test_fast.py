@@ -14,16 +14,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from conftest import draw_picture
 from medley.errors import UsageError
-from medley.jobs import StyleTransferOptions
-from medley_workers.arithmetic import Arithmetic
-from medley_workers.chain import Chain
-from medley_workers.colours import keep_colours
-from medley_workers.engine import Engine
-from medley_workers.fast import Descent
-from medley_workers.losses import Objective
-from medley_workers.scale import Subject
-from medley_workers.tensors import MEAN_BGR, to_picture, to_tensor
-from medley_workers.transfer import Kept, Step, transfer
+from medley.records.options import StyleTransferOptions
+from medley_workers.numbers.arithmetic import Arithmetic
+from medley_workers.numbers.chain import Chain
+from medley_workers.numbers.colours import keep_colours
+from medley_workers.numbers.engine import Engine
+from medley_workers.numbers.fast import Descent
+from medley_workers.numbers.losses import Objective
+from medley_workers.numbers.scale import Subject
+from medley_workers.numbers.tensors import MEAN_BGR, to_picture, to_tensor
+from medley_workers.numbers.transfer import Kept, Step, transfer
 from studio import network
 
 BLACK = -torch.tensor(MEAN_BGR).reshape(3, 1, 1)

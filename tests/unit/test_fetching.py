@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from medley.errors import ImageError
-from medley_workers.fetching import Fetching
+from medley_workers.jobs.fetching import Fetching
 
 WITHIN_S = 10
 

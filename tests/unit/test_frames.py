@@ -11,7 +11,7 @@ from PIL import Image
 
 from medley.errors import StorageUnreachable
 from medley.media.images import encode_jpeg
-from medley_workers.frames import FrameKeeper
+from medley_workers.jobs.frames import FrameKeeper
 
 DEADLINE_S = 10.0
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from medley_workers.coded import steps_of
 from medley_workers.compressing.grid import Rounding
+from medley_workers.network.coded import steps_of
 from medley_workers.threads import one_thread
 
 Floats = npt.NDArray[np.float64]

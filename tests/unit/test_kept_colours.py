@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from medley.jobs import StyleTransferOptions
-from medley_workers.colours import Colours, LinearColours, LuminanceOnly, keep_colours
-from medley_workers.tensors import MEAN_BGR, Pixels, to_picture
+from medley.records.options import StyleTransferOptions
+from medley_workers.numbers.colours import Colours, LinearColours, LuminanceOnly, keep_colours
+from medley_workers.numbers.tensors import MEAN_BGR, Pixels, to_picture
 
 MEAN = torch.tensor(MEAN_BGR).reshape(3, 1, 1)
 LUMA_RGB = np.array([0.299, 0.587, 0.114])

@@ -9,19 +9,12 @@ import pytest
 
 from fixtures_s3 import storage_on
 from medley import keys
-from medley.batches import write_manifest, write_outcome
-from medley.jobs import (
-    DEFAULT_WEIGHTS,
-    ENGINE,
-    Batch,
-    Picture,
-    Sampling,
-    Style,
-    StyleTransfer,
-    StyleTransferOptions,
-    job_id,
-)
-from medley.results import Outcome, Result, Seconds, StoredFile
+from medley.batches.stored import write_manifest, write_outcome
+from medley.records.batches import Batch, Sampling
+from medley.records.jobs import ENGINE, StyleTransfer, job_id
+from medley.records.options import StyleTransferOptions
+from medley.records.pictures import DEFAULT_WEIGHTS, Picture, Style
+from medley.records.results import Outcome, Result, Seconds, StoredFile
 from medley.settings import Settings
 from medley.storage import Storage, open_storage
 from medley_producer.layout import lay_out, title, titles

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from medley_workers.lbfgs import LBFGS, STEP_CAP, PicturePreconditioner
+from medley_workers.numbers.lbfgs import LBFGS, STEP_CAP, PicturePreconditioner
 
 SHAPE = (3, 6, 7)
 VALUES = 3 * 6 * 7

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from medley.media.images import encode_jpeg
-from medley_workers.leaving import leaving
+from medley_workers.numbers.leaving import leaving
 
 PIXELS = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (40, 48, 3), dtype=np.uint8))
 

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from medley.errors import UsageError
-from medley.jobs import DEFAULT_WEIGHTS, StyleTransferOptions
-from medley_workers.codebook import load_weights
-from medley_workers.convolutions import Convolutions, NetworkWeights
-from medley_workers.losses import Losses, Objective
-from medley_workers.vgg import Network
-from medley_workers.weights import find_weights
+from medley.records.options import StyleTransferOptions
+from medley.records.pictures import DEFAULT_WEIGHTS
+from medley_workers.network.codebook import load_weights
+from medley_workers.network.convolutions import Convolutions, NetworkWeights
+from medley_workers.network.vgg import Network
+from medley_workers.network.weights import find_weights
+from medley_workers.numbers.losses import Losses, Objective
 
 Floats = npt.NDArray[np.float64]
 SMALL = StyleTransferOptions(content_layers=("block2_relu1",), style_layers=("block1_relu1", "block2_relu2"))

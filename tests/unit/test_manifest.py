@@ -8,19 +8,12 @@ from pathlib import Path
 import pytest
 
 from medley import keys
-from medley.batches import LINE_BYTES, read_manifest, write_manifest
+from medley.batches.stored import LINE_BYTES, read_manifest, write_manifest
 from medley.errors import UsageError
-from medley.jobs import (
-    DEFAULT_WEIGHTS,
-    ENGINE,
-    Batch,
-    Picture,
-    Sampling,
-    Style,
-    StyleTransfer,
-    StyleTransferOptions,
-    job_id,
-)
+from medley.records.batches import Batch, Sampling
+from medley.records.jobs import ENGINE, StyleTransfer, job_id
+from medley.records.options import StyleTransferOptions
+from medley.records.pictures import DEFAULT_WEIGHTS, Picture, Style
 from medley.settings import Settings
 from medley.storage import Storage, open_storage
 

@@ -8,8 +8,8 @@ from torch.nn.functional import unfold
 
 from medley_workers.compressing.leaves import dead_leaves
 from medley_workers.compressing.moments import second_moments
-from medley_workers.convolutions import Convolutions, convolution_shapes
-from medley_workers.vgg import Network
+from medley_workers.network.convolutions import Convolutions, convolution_shapes
+from medley_workers.network.vgg import Network
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from medley.batches.ondisk import JobTable
 from medley.errors import StorageRefused
-from medley.ondisk import JobTable
 
 SEED = 6
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from medley.media.pace import Mix, chosen, mixes, places
-from medley.videos import VideoOptions, frame_count, scene_timing
+from medley.records.videos import VideoOptions, frame_count, scene_timing
 
 
 @settings(derandomize=True, deadline=None)

@@ -8,14 +8,16 @@ import pytest
 from conftest import draw_picture
 from medley import keys
 from medley.errors import OutOfMemory
-from medley.jobs import DEFAULT_WEIGHTS, Picture, Style, StyleTransfer, StyleTransferOptions, job_id
+from medley.records.jobs import StyleTransfer, job_id
+from medley.records.options import StyleTransferOptions
+from medley.records.pictures import DEFAULT_WEIGHTS, Picture, Style
 from medley.settings import Settings
 from medley.storage import open_storage
-from medley_workers import devices
-from medley_workers.codebook import load_weights
-from medley_workers.scene import Studio, set_up
-from medley_workers.vgg import Network
-from medley_workers.weights import find_weights
+from medley_workers.jobs.scene import Studio, set_up
+from medley_workers.network.codebook import load_weights
+from medley_workers.network.vgg import Network
+from medley_workers.network.weights import find_weights
+from medley_workers.numbers import devices
 
 
 def submitted(studio: Studio, path: Path) -> Picture:

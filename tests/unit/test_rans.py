@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 
-from medley_workers.rans import FLOOR, ONE, Bytes, Damaged, Decoder, States, Words, encode, frequencies
+from medley_workers.network.rans import FLOOR, ONE, Bytes, Damaged, Decoder, States, Words, encode, frequencies
 
 same_each_time = settings(derandomize=True, deadline=None)
 

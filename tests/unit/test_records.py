@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from medley.errors import UsageError
-from medley.jobs import Picture, Style
-from medley.records import BatchName, Digest, InputName, JobId, Record, canonical_json
+from medley.records.base import BatchName, Digest, InputName, JobId, Record, canonical_json
+from medley.records.pictures import Picture, Style
 
 DIGEST = "0123456789abcdef" * 4
 

@@ -7,10 +7,10 @@ import pytest
 
 from conftest import draw_picture
 from medley.errors import UsageError
-from medley.jobs import Picture
+from medley.records.pictures import Picture
 from medley.settings import Settings
-from medley_producer.arguments import make_parser
-from medley_producer.requesting import asked_of_run, asked_of_submit, dated_name
+from medley_producer.commands.requesting import asked_of_run, asked_of_submit, dated_name
+from medley_producer.options.arguments import make_parser
 from medley_producer.submit import Request
 
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from medley.errors import UsageError
-from medley_producer.samples import CALIBRATION_SEEDS, calibration_pictures, paint_samples
+from medley_producer.samples.dataset import CALIBRATION_SEEDS, calibration_pictures, paint_samples
 
 SMALL = (96, 72)
 

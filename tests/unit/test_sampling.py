@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medley.errors import UsageError
-from medley.jobs import Sampling
+from medley.records.batches import Sampling
 from medley_producer.sampling import combination, count, draw, permutation, require
 
 seeds = st.text(max_size=20)

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medley.jobs import StyleTransferOptions
 from medley.layers import LAYERS
+from medley.records.options import StyleTransferOptions
 from medley.sizes import smallest_side
-from medley_workers.schedule import Level, Schedule, plan, shrunk
+from medley_workers.numbers.schedule import Level, Schedule, plan, shrunk
 
 SIDES = st.integers(48, 1024)
 SIZES = st.tuples(SIDES, SIDES)

@@ -10,10 +10,10 @@ import pytest
 import redis
 
 from conftest import wait_until
-from medley.broker import connect
+from medley.broker.connection import connect
+from medley.broker.ledger import Ledger
+from medley.broker.queue import make_celery, publish_finish
 from medley.errors import MedleyError, RedisRefused, StorageRefused, UsageError
-from medley.ledger import Ledger
-from medley.queue import make_celery, publish_finish
 from medley.redacting import redacted, without_password
 from medley.settings import Settings
 from medley.storage import open_storage

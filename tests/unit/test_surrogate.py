@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from medley.jobs import StyleTransferOptions
 from medley.layers import convolutions
-from medley_workers.arithmetic import Convolution, make
-from medley_workers.chain import Chain
-from medley_workers.convolutions import Convolutions
-from medley_workers.losses import Losses, Objective, gram
-from medley_workers.surrogate import Evaluation, StyleTarget, Surrogate, Targets, grams
-from medley_workers.vgg import Network
+from medley.records.options import StyleTransferOptions
+from medley_workers.network.convolutions import Convolutions
+from medley_workers.network.vgg import Network
+from medley_workers.numbers.arithmetic import Convolution, make
+from medley_workers.numbers.chain import Chain
+from medley_workers.numbers.losses import Losses, Objective, gram
+from medley_workers.numbers.surrogate import Evaluation, StyleTarget, Surrogate, Targets, grams
 from studio import network
 
 THREE = ("block1_relu1", "block2_relu1", "block3_relu1")

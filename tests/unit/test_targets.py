@@ -5,7 +5,7 @@ from collections.abc import Callable, Hashable
 import pytest
 import torch
 
-from medley_workers.targets import TargetCache, Tensors
+from medley_workers.numbers.targets import TargetCache, Tensors
 
 
 class Looking:

@@ -11,8 +11,8 @@ import pytest
 import weight_files
 from conftest import wait_until
 from medley.errors import UsageError
-from medley_workers.codebook import describe, load_weights
-from medley_workers.tensorfile import write_tensors
+from medley_workers.network.codebook import describe, load_weights
+from medley_workers.network.tensorfile import write_tensors
 
 METHODS = ("kmeans", "feedback")
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from medley_workers.tensors import MEAN_BGR, Pixels, to_picture, to_tensor
+from medley_workers.numbers.tensors import MEAN_BGR, Pixels, to_picture, to_tensor
 
 
 def noise(height: int, width: int) -> Pixels:

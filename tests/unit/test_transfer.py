@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from medley.errors import NumbersError
-from medley.jobs import DEFAULT_WEIGHTS, StyleTransferOptions
-from medley_workers.codebook import load_weights
-from medley_workers.losses import Losses, Objective
-from medley_workers.transfer import Step, deterministic, finished_picture, start_image, transfer
-from medley_workers.vgg import Network
-from medley_workers.weights import find_weights
+from medley.records.options import StyleTransferOptions
+from medley.records.pictures import DEFAULT_WEIGHTS
+from medley_workers.network.codebook import load_weights
+from medley_workers.network.vgg import Network
+from medley_workers.network.weights import find_weights
+from medley_workers.numbers.losses import Losses, Objective
+from medley_workers.numbers.transfer import Step, deterministic, finished_picture, start_image, transfer
 
 Options = Callable[..., StyleTransferOptions]
 

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from medley.errors import UsageError
-from medley.jobs import DEFAULT_WEIGHTS
-from medley_workers.codebook import load_weights
-from medley_workers.convolutions import NetworkWeights
-from medley_workers.vgg import Network, Pooling, plain_float32
-from medley_workers.weights import find_weights
+from medley.records.pictures import DEFAULT_WEIGHTS
+from medley_workers.network.codebook import load_weights
+from medley_workers.network.convolutions import NetworkWeights
+from medley_workers.network.vgg import Network, Pooling, plain_float32
+from medley_workers.network.weights import find_weights
 
 Floats = npt.NDArray[np.float64]
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from medley.jobs import DEFAULT_WEIGHTS
-from medley_producer.arguments import make_parser
-from medley_producer.arguments_vgg import PARTS
+from medley.records.pictures import DEFAULT_WEIGHTS
 from medley_producer.cli import main
-from medley_producer.samples import CALIBRATION_SEEDS
+from medley_producer.options.arguments import make_parser
+from medley_producer.options.vgg import PARTS
+from medley_producer.samples.dataset import CALIBRATION_SEEDS
 from medley_workers.compressing import feedback
-from medley_workers.tensorfile import write_tensors
+from medley_workers.network.tensorfile import write_tensors
 from weight_files import kmeans_arrays, note
 
 Say = Callable[[str], str]

@@ -25,8 +25,8 @@ from medley.media import scenes as scenes_module
 from medley.media.images import encode_jpeg, encode_png
 from medley.media.scenes import AHEAD, DECODERS, MOST_PICTURES, Load, Scene, Summary, video_size, write_medley
 from medley.media.video import fitted, open_video
+from medley.records.videos import VideoOptions, frame_count, scene_timing
 from medley.settings import Settings
-from medley.videos import VideoOptions, frame_count, scene_timing
 
 Pixels = NDArray[np.uint8]
 

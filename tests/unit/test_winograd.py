@@ -22,8 +22,8 @@ from torch import Tensor
 from examining import findings_of
 from medley.settings import Settings
 from medley_producer.doctor import painting
-from medley_workers import winograd
-from medley_workers.winograd import Instructions, WinogradConvolution
+from medley_workers.numbers import winograd
+from medley_workers.numbers.winograd import Instructions, WinogradConvolution
 
 SOURCE = Path(winograd.__file__).with_suffix(".c")
 
@@ -325,7 +325,7 @@ def test_instructions_that_are_not_here_are_refused() -> None:
 def test_there_is_one_openmp_runtime() -> None:
     """In a process of its own, as others of these tests may load what they like."""
     program = (
-        "import torch; from medley_workers.winograd import WinogradConvolution as C\n"
+        "import torch; from medley_workers.numbers.winograd import WinogradConvolution as C\n"
         "torch.set_num_threads(2); C(torch.zeros(64, 64, 3, 3), torch.zeros(64)).forward(torch.zeros(1, 64, 64, 48))\n"
         "print(*{line.split()[-1] for line in open('/proc/self/maps') if 'omp' in line.split('/')[-1]})"
     )

@@ -13,16 +13,17 @@ from celery import Celery
 from celery.signals import worker_before_create_process, worker_shutting_down
 
 from medley import logs
+from medley.broker.queue import QUEUES
 from medley.cluster import Cluster
 from medley.errors import MedleyError, UsageError
-from medley.jobs import DEFAULT_WEIGHTS, QueueKind
-from medley.queue import QUEUES
+from medley.records.batches import QueueKind
+from medley.records.pictures import DEFAULT_WEIGHTS
 from medley.settings import Settings
 from medley_workers.caretaker import Caretaker
 from medley_workers.draining import Stopping
 from medley_workers.gpus import visible_gpus
-from medley_workers.suspicion import clock_sentence
-from medley_workers.weights import find_weights
+from medley_workers.jobs.suspicion import clock_sentence
+from medley_workers.network.weights import find_weights
 
 _EXIT_CODES = {"SIGINT": 128 + signal.SIGINT}
 """Of a worker that a signal stopped, 0 for others; Celery's own would have a service manager report a failure."""

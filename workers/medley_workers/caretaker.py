@@ -9,10 +9,10 @@ from dataclasses import replace
 
 from celery.worker import state
 
+from medley.batches.reconciling import reconcile_all
+from medley.broker.queue import QUEUES
 from medley.cluster import Cluster
 from medley.errors import MedleyError
-from medley.queue import QUEUES
-from medley.reconciling import reconcile_all
 from medley.storage.patient import PatientStorage
 
 log = logging.getLogger(__name__)

@@ -12,31 +12,33 @@ from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from medley.broker.roster import Painter
 from medley.cluster import Cluster
 from medley.errors import MedleyError, UsageError
-from medley.jobs import ENGINE, AnyBatch, Batch, StyleTransfer, Weights
-from medley.kinds import Job
 from medley.media.images import shown
 from medley.memory import resident_bytes
-from medley.records import Digest, JobId
-from medley.results import AnyResult, Result
-from medley.roster import Painter
+from medley.records.base import Digest, JobId
+from medley.records.batches import AnyBatch, Batch
+from medley.records.jobs import ENGINE, StyleTransfer
+from medley.records.kinds import Job
+from medley.records.pictures import Weights
+from medley.records.results import AnyResult, Result
+from medley.records.walks import Walk, WalkBatch
 from medley.settings import Settings
 from medley.storage.patient import PatientStorage
-from medley.walks import Walk, WalkBatch
 from medley_workers import metrics
-from medley_workers.desk import Desk, Finish, Painted
 from medley_workers.draining import requested
-from medley_workers.fetching import Fetching
+from medley_workers.jobs.desk import Desk, Finish, Painted
+from medley_workers.jobs.fetching import Fetching
+from medley_workers.jobs.watching import Watch
 from medley_workers.pulse import Pulse
 from medley_workers.recent_log import RecentLog
-from medley_workers.watching import Watch
 
 if TYPE_CHECKING:
     import torch
 
-    from medley_workers.scene import Gathered, Studio
-    from medley_workers.walking import Gear
+    from medley_workers.jobs.scene import Gathered, Studio
+    from medley_workers.jobs.walking import Gear
 
 log = logging.getLogger(__name__)
 
@@ -95,15 +97,15 @@ class PaintingProcess:
     def _memory(self) -> int | None:
         """Bytes that this process holds of the memory of its device."""
         if self._chosen_device is not None:
-            from medley_workers.devices import held_bytes
+            from medley_workers.numbers.devices import held_bytes
 
             return held_bytes(self._chosen_device)
         return resident_bytes()
 
     def paint(self, job: Job, batch: AnyBatch) -> AnyResult | Finish:
         """Paint a job and commit it, or leave that to whoever calls what is returned; see
-        :func:`medley_workers.painting.painted_job` and :func:`medley_workers.walking.render_stretch` for what is
-        raised.
+        :func:`medley_workers.jobs.painting.painted_job` and :func:`medley_workers.jobs.walking.render_stretch` for
+        what is raised.
         """
         requested.check()  # which may have been said since the one before in its message ended
         log.info("Painting %s (job %s of %s).", shown(job.names), job.id, batch.name)
@@ -112,14 +114,14 @@ class PaintingProcess:
 
     def paint_together(self, jobs: Sequence[Job], batch: AnyBatch) -> Iterator[tuple[JobId, Painted]]:
         """Paint those jobs at once that have one size, and commit each; nothing is given of one that no other is as
-        large as. See :func:`medley_workers.painting.paint_together` for what is raised.
+        large as. See :func:`medley_workers.jobs.painting.paint_together` for what is raised.
         """
         requested.check()
         transfers = [job for job in jobs if isinstance(job, StyleTransfer)]
         if not isinstance(batch, Batch) or len(transfers) < len(jobs):
             return
         with _ending_if_lost():
-            from medley_workers.painting import paint_together
+            from medley_workers.jobs.painting import paint_together
 
             studio, _ = self._load(batch.weights)
             for group, gathered in _of_one_size(transfers, batch, studio):
@@ -135,7 +137,7 @@ class PaintingProcess:
             self._fetching.expect(job.id, partial(self._gather, job, batch))
 
     def _gather(self, job: StyleTransfer, batch: Batch) -> "Gathered":
-        from medley_workers.scene import gather
+        from medley_workers.jobs.scene import gather
 
         if self._studio is None:
             raise UsageError("The network is not there yet.")
@@ -162,25 +164,25 @@ class PaintingProcess:
 
     def _paint(self, job: Job, batch: AnyBatch, watch: Watch) -> AnyResult | Finish:
         if isinstance(job, Walk) and isinstance(batch, WalkBatch):
-            from medley_workers.walking import render_stretch
+            from medley_workers.jobs.walking import render_stretch
 
             return render_stretch(job, batch, self._gear(), watch.look_at_frame)
         if not (isinstance(job, StyleTransfer) and isinstance(batch, Batch)):
             raise UsageError(f"Job {job.id} is of another kind than its batch {batch.name!r}.")
-        from medley_workers.painting import painted_job
+        from medley_workers.jobs.painting import painted_job
 
         studio, load_s = self._load(batch.weights)
         return painted_job(job, batch, studio, watch.look, load_s, self._fetching.take(job.id))
 
     def _gear(self) -> "Gear":
-        from medley_workers.walking import Gear
+        from medley_workers.jobs.walking import Gear
 
         return Gear(self.cluster.settings, self.cluster.storage, self._device(), self.name)
 
     def _device(self) -> "torch.device":
         """What this process paints on, chosen once."""
         if self._chosen_device is None:
-            from medley_workers.devices import choose_device
+            from medley_workers.numbers.devices import choose_device
 
             self._chosen_device = choose_device(self.cluster.settings)
             self._greet()
@@ -191,10 +193,10 @@ class PaintingProcess:
         if self._studio is not None and self._loaded == weights.sha256:
             return self._studio, 0.0
         self._studio = None  # two networks would need twice the memory
-        from medley_workers.codebook import load_weights
-        from medley_workers.scene import Studio
-        from medley_workers.vgg import Network
-        from medley_workers.weights import fetch_weights
+        from medley_workers.jobs.scene import Studio
+        from medley_workers.network.codebook import load_weights
+        from medley_workers.network.vgg import Network
+        from medley_workers.network.weights import fetch_weights
 
         started = time.monotonic()
         path = fetch_weights(weights, self.cluster.settings, self.cluster.storage)
@@ -242,7 +244,7 @@ def _of_one_size(
     jobs: Sequence[StyleTransfer], batch: Batch, studio: "Studio"
 ) -> Iterator[tuple[list[StyleTransfer], dict[JobId, "Gathered"]]]:
     """Jobs whose pictures have one size, with their inputs; those that are alone, or cannot be had, are left out."""
-    from medley_workers.scene import gather
+    from medley_workers.jobs.scene import gather
 
     def gathered(job: StyleTransfer) -> "Gathered | None":
         try:
@@ -264,7 +266,7 @@ def _of_one_size(
 @contextmanager
 def _ending_if_lost() -> Iterator[None]:
     """Around what is done on a device: where it is lost, this process ends, and its jobs go to another."""
-    from medley_workers.devices import is_lost
+    from medley_workers.numbers.devices import is_lost
 
     try:
         yield

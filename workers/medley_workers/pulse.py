@@ -13,11 +13,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from medley.broker.roster import Painter
 from medley.cluster import Cluster
 from medley.errors import MedleyError
-from medley.roster import Painter
+from medley_workers.jobs.suspicion import clock_sentence, why_stop, worker_of
 from medley_workers.metrics import HOLDING
-from medley_workers.suspicion import clock_sentence, why_stop, worker_of
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from billiard.exceptions import WorkerLostError
 from celery.exceptions import Reject
 from celery.worker.request import Request
 
+from medley.broker.ledger import Ledger
 from medley.errors import MedleyError
-from medley.ledger import Ledger
 from medley_workers.metrics import DEATHS
 
 log = logging.getLogger(__name__)

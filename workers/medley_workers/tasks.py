@@ -13,7 +13,8 @@ from celery import Task, shared_task
 from celery.exceptions import Reject
 from celery.signals import worker_process_init
 
-from medley.ending import finish_batch
+from medley.batches.ending import finish_batch
+from medley.broker.queue import FINISH, PAINT, QUEUES, Sent
 from medley.errors import (
     BatchBusy,
     JobHeld,
@@ -23,13 +24,12 @@ from medley.errors import (
     ServiceRefused,
     ServiceUnreachable,
 )
-from medley.kinds import as_job
 from medley.logs import about
-from medley.queue import FINISH, PAINT, QUEUES, Sent
+from medley.records.kinds import as_job
 from medley.settings import Settings
-from medley_workers.bundling import deliver_message
 from medley_workers.draining import obey, requested
 from medley_workers.gpus import take_gpu
+from medley_workers.jobs.bundling import deliver_message
 from medley_workers.process import PaintingProcess
 from medley_workers.recent_log import RecentLog
 from medley_workers.request import GivenBackFirst
@@ -126,7 +126,7 @@ def open_process(sender: str, **_: Any) -> None:
 
 @shared_task(bind=True, base=PaintingTask, name=PAINT)
 def paint(self: PaintingTask, batch: str, jobs: list[dict[str, Any]]) -> None:
-    """Bring these jobs of a batch to their outcomes; what is no job never comes so far (see :mod:`medley.messages`)."""
+    """Bring these jobs of a batch to their outcomes; what is no job never comes here: :mod:`medley.broker.messages`."""
     wanted = [as_job(message) for message in jobs]
     ids = [job.id for job in wanted]
     with about(batch=batch), self.held(lambda: self.process.cluster.ledger.remove_enqueued(batch, ids)) as process:

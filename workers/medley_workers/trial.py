@@ -18,17 +18,17 @@ from medley.costs import Size, Trial, TrialRequest, histories, room_problem
 from medley.errors import MedleyError
 from medley.settings import Settings
 from medley.sizes import rendered_size
-from medley_workers.codebook import load_weights
-from medley_workers.devices import choose_device, device_name, free_bytes, out_of_memory
-from medley_workers.engine import Engine
-from medley_workers.fast import Descent
 from medley_workers.gpus import take_gpu, visible_gpus
-from medley_workers.losses import Objective
-from medley_workers.scale import Subject
-from medley_workers.tensors import size_of
-from medley_workers.transfer import Step, transfer
-from medley_workers.vgg import Network
-from medley_workers.weights import find_weights
+from medley_workers.network.codebook import load_weights
+from medley_workers.network.vgg import Network
+from medley_workers.network.weights import find_weights
+from medley_workers.numbers.devices import choose_device, device_name, free_bytes, out_of_memory
+from medley_workers.numbers.engine import Engine
+from medley_workers.numbers.fast import Descent
+from medley_workers.numbers.losses import Objective
+from medley_workers.numbers.scale import Subject
+from medley_workers.numbers.tensors import size_of
+from medley_workers.numbers.transfer import Step, transfer
 
 _MOST_PIXELS = {"cpu": 250_000, "cuda": 1_000_000}
 """A larger picture is tried smaller, and its time reckoned by pixels. On a CPU a pixel costs up to half as much again

@@ -13,11 +13,11 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
-from medley import control
+from medley.batches import control
 from medley.cluster import Cluster
 from medley.errors import MedleyError
-from medley.jobs import AnyBatch
 from medley.logs import about
+from medley.records.batches import AnyBatch
 from medley_producer.dashboard.views import Decided
 
 log = logging.getLogger("medley.audit")
@@ -99,7 +99,7 @@ def decide(cluster: Cluster, batch: AnyBatch, action: Action, who: str) -> Decid
     """Do it, and tell it.
 
     Raises:
-        MedleyError: of :mod:`medley.control`.
+        MedleyError: of :mod:`medley.batches.control`.
     """
     with about(batch=batch.name):
         try:

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, HTTPException, Path, Query, Request
 
-from medley.records import BatchName, JobId
+from medley.records.base import BatchName, JobId
 from medley_producer.dashboard.actions import Action, Gate, decide
 from medley_producer.dashboard.farm import Farm
 from medley_producer.dashboard.views import (

@@ -13,10 +13,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, NamedTuple, Self
 
-from medley.batches import read_manifest
-from medley.jobs import AnyBatch
-from medley.records import BatchName, JobId
-from medley.results import Status
+from medley.batches.stored import read_manifest
+from medley.records.base import BatchName, JobId
+from medley.records.batches import AnyBatch
+from medley.records.results import Status
 from medley.storage import Storage
 
 _AT_ONCE = 2_000

@@ -9,14 +9,14 @@ from functools import lru_cache
 from typing import Any
 
 from medley import keys
-from medley.batches import read_batch, read_outcome, read_result
+from medley.batches.stored import read_batch, read_outcome, read_result
+from medley.broker.paintings import Progress
 from medley.cluster import Cluster
 from medley.errors import ObjectMissing, ServiceRefused, ServiceUnreachable, UsageError
-from medley.jobs import AnyBatch
 from medley.media import previews
-from medley.paintings import Progress
-from medley.records import BatchName, JobId
-from medley.results import PICTURE_FILE, AnyResult, Outcome, Result, Status, frame_file
+from medley.records.base import BatchName, JobId
+from medley.records.batches import AnyBatch
+from medley.records.results import PICTURE_FILE, AnyResult, Outcome, Result, Status, frame_file
 from medley_producer.dashboard.catalogue import Catalogue, Row
 from medley_producer.dashboard.indexing import Indexer
 from medley_producer.dashboard.objects import link, preview

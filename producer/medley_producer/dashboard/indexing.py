@@ -15,10 +15,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 
-from medley.batches import each_outcome
+from medley.batches.stored import each_outcome
 from medley.cluster import Cluster
-from medley.jobs import AnyBatch
-from medley.records import BatchName
+from medley.records.base import BatchName
+from medley.records.batches import AnyBatch
 from medley_producer.dashboard.catalogue import Catalogue
 from medley_producer.dashboard.views import FailureGroup, FailuresView
 from medley_producer.failures import Failure, each_failure, title

@@ -16,7 +16,7 @@ from fastapi.responses import FileResponse, Response, StreamingResponse
 
 from medley.errors import ObjectMissing
 from medley.media import previews
-from medley.results import AnyResult
+from medley.records.results import AnyResult
 from medley.storage import Storage
 from medley.storage.contract import is_key
 

@@ -10,7 +10,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 
 from medley.errors import MedleyError, ObjectMissing
-from medley.records import BatchName, JobId
+from medley.records.base import BatchName, JobId
 from medley_producer.dashboard import exporter
 from medley_producer.dashboard.actions import COOKIE, STAYS_S, Action, Gate, decide
 from medley_producer.dashboard.api import Shown, address, chosen

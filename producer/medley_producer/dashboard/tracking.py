@@ -7,11 +7,11 @@ from contextlib import suppress
 from datetime import datetime
 from itertools import islice
 
-from medley.batches import each_outcome, read_finished, read_result
+from medley.batches.stored import each_outcome, read_finished, read_result
 from medley.cluster import Cluster
 from medley.errors import UsageError
-from medley.records import JobId
-from medley.walks import WalkBatch
+from medley.records.base import JobId
+from medley.records.walks import WalkBatch
 from medley_producer.dashboard.objects import preview
 from medley_producer.dashboard.views import BatchView
 from medley_producer.status import BatchStatus

@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from medley.paintings import Progress
-from medley.records import BatchName, JobId
+from medley.broker.paintings import Progress
+from medley.records.base import BatchName, JobId
 
 BatchState = Literal["waiting", "painting", "ending", "finished", "paused", "cancelled"]
 JobState = Literal["waiting", "painting", "done", "failed"]

@@ -12,14 +12,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 from medley import keys
-from medley.batches import read_batch
+from medley.batches.stored import read_batch
+from medley.broker.queue import QUEUES
+from medley.broker.roster import Painter
 from medley.cluster import Cluster
 from medley.errors import MedleyError, UsageError
-from medley.jobs import ENGINE, AnyBatch
 from medley.media.images import shown
-from medley.queue import QUEUES
-from medley.records import BatchName
-from medley.roster import Painter
+from medley.records.base import BatchName
+from medley.records.batches import AnyBatch
+from medley.records.jobs import ENGINE
 from medley.settings import Settings
 from medley_producer.dashboard.tracking import Tracked
 from medley_producer.dashboard.views import FarmView, PaintingView, QueueView, WorkerView, painting_view

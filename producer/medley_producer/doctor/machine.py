@@ -15,10 +15,10 @@ from urllib.parse import unquote, urlsplit
 from pydantic import ValidationError
 
 from medley.errors import MedleyError, UsageError
-from medley.jobs import ENGINE
+from medley.files import os_errors
 from medley.memory import free_memory
+from medley.records.jobs import ENGINE
 from medley.settings import Settings
-from medley.storage.folder import os_errors
 from medley_producer.doctor.findings import Finding, refusal
 
 ROOM_BYTES = 2_000_000_000

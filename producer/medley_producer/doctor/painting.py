@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Any
 
-from medley.jobs import DEFAULT_WEIGHTS
 from medley.media.images import shown
+from medley.records.pictures import DEFAULT_WEIGHTS
 from medley.settings import Settings
 from medley_producer.doctor.findings import Finding
 from medley_producer.weights import vgg_of
@@ -35,7 +35,7 @@ try:
 except Exception as error:
     told["why"] = str(error)
 try:
-    from medley_workers import winograd
+    from medley_workers.numbers import winograd
     told["no_kernel"] = winograd.unavailable()
     told["kernel"] = None if told["no_kernel"] else winograd.instructions()
     told["bf16"] = winograd.has_bf16()
@@ -145,7 +145,7 @@ def weights(settings: Settings) -> Iterator[Finding]:
     """Whether MEDLEY_VGG names weights, and whether a machine that paints has its own."""
     weights, where = vgg_of(settings)
     if can_paint():
-        find_weights = importlib.import_module("medley_workers.weights").find_weights
+        find_weights = importlib.import_module("medley_workers.network.weights").find_weights
         find_weights(DEFAULT_WEIGHTS)  # without them no worker starts, whatever is submitted
         where = where or find_weights(weights)
     if where:

@@ -12,12 +12,12 @@ from pathlib import Path
 from statistics import median
 from urllib.parse import unquote, urlsplit
 
+from medley.broker.ledger import Ledger
+from medley.broker.messages import SET_ASIDE
+from medley.broker.queue import make_celery
 from medley.errors import MedleyError, PermanentError, RedisRefused, UsageError
-from medley.jobs import ENGINE
-from medley.ledger import Ledger
 from medley.media.images import shown
-from medley.messages import SET_ASIDE
-from medley.queue import make_celery
+from medley.records.jobs import ENGINE
 from medley.redacting import without_password
 from medley.settings import Settings
 from medley.storage import Storage, open_storage
@@ -101,7 +101,7 @@ def _redis_clock(ledger: Ledger, settings: Settings) -> Finding:
     skew_s = ledger.clock_skew_s()
     if abs(skew_s) <= settings.clock_skew_s:
         return Finding("Redis clock", "green", f"{abs(skew_s):.3f} s from this machine's")
-    sentence = importlib.import_module("medley_workers.suspicion").clock_sentence(skew_s)
+    sentence = importlib.import_module("medley_workers.jobs.suspicion").clock_sentence(skew_s)
     return refusal("Redis clock", UsageError(sentence))
 
 

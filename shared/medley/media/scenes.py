@@ -20,8 +20,8 @@ from medley.media.images import any_side, open_picture
 from medley.media.pace import Mix, chosen, mixes, places
 from medley.media.sheet import INK, PAPER, wrapped
 from medley.media.video import LEAST_PX, VideoWriter, fitted, open_video, playable_size
+from medley.records.videos import VideoOptions, scene_timing
 from medley.settings import Settings
-from medley.videos import VideoOptions, scene_timing
 
 Load = Callable[[], bytes]
 
@@ -120,10 +120,11 @@ def write_medley(
 ) -> Summary:
     """Write the video; it replaces what is at ``path`` when it is whole, and nothing is left of it after an error.
 
-    It has :func:`medley.videos.frame_count` frames for the scenes that are shown. Of a scene with M frames of morph,
-    H of hold and T of transition (:func:`medley.videos.scene_timing`), morph i (0 to M - 1) shows what has gone
-    through i/M of all change; then comes the finished picture, H times; transition j (0 to T - 1) of a crossfade has
-    (j + 1)/(T + 1) of the next scene's first picture, and of a rewind shows what has gone through 1 - (j + 1)/T.
+    It has :func:`medley.records.videos.frame_count` frames for the scenes that are shown. Of a scene with M frames of
+    morph, H of hold and T of transition (:func:`medley.records.videos.scene_timing`), morph i (0 to M - 1) shows what
+    has gone through i/M of all change; then comes the finished picture, H times; transition j (0 to T - 1) of a
+    crossfade has (j + 1)/(T + 1) of the next scene's first picture, and of a rewind shows what has gone through 1 - (j
+    + 1)/T.
 
     Scenes are taken one at a time, in this thread; the next one is loaded while one is encoded. ``advance`` is called
     before each frame; what it raises ends the video.

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from medley.errors import MedleyError, OutOfMemory, UsageError
+from medley.files import os_errors, whole_file
 from medley.media.images import shown
 from medley.media.sheet import PAPER
-from medley.storage.folder import os_errors, whole_file
-from medley.videos import MOST_PX
+from medley.records.videos import MOST_PX
 
 if TYPE_CHECKING:
     from av.container.core import Chapter

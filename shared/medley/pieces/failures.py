@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from medley import keys
-from medley.batches import read_manifest, read_outcome
+from medley.batches.stored import read_manifest, read_outcome
 from medley.errors import ObjectMissing, UsageError
-from medley.jobs import StyleTransfer
-from medley.kinds import Job
 from medley.pieces.source import READS_AT_ONCE, Source
+from medley.records.jobs import StyleTransfer
+from medley.records.kinds import Job
 
 LINES_AT_ONCE = 500
 """Lines of a manifest that are looked at together."""

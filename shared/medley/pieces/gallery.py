@@ -6,17 +6,17 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from medley import keys
-from medley.batches import read_finished, read_outcome, read_result
+from medley.batches.stored import read_finished, read_outcome, read_result
 from medley.errors import ObjectMissing, UsageError
-from medley.jobs import Picture
 from medley.media import previews
 from medley.media.gallery import PAIRS_A_PAGE, Entry, Page, Shown, gallery_page
 from medley.media.templates import spoken_loss
 from medley.pieces.source import Pair, Source, caption, each_pair, evenly
-from medley.records import JobId, Record
-from medley.results import PICTURE_FILE, Result, StoredFile, frame_file
+from medley.records.base import JobId, Record
+from medley.records.pictures import Picture
+from medley.records.results import PICTURE_FILE, Result, StoredFile, frame_file
+from medley.records.walks import WalkBatch, stretches
 from medley.storage import Storage
-from medley.walks import WalkBatch, stretches
 
 SKIPPED_SHOWN = 20
 """Skipped files that a page names; failures.jsonl has them all."""

@@ -13,7 +13,7 @@ from medley.media.previews import reduced
 from medley.media.sheet import MOST_CELLS, Cell, contact_sheet
 from medley.pieces import PAGE_CELLS
 from medley.pieces.source import Pair, Source, each_job, each_pair, evenly
-from medley.results import PICTURE_FILE
+from medley.records.results import PICTURE_FILE
 
 
 def overview(source: Source, columns: int = 0, cells: int = PAGE_CELLS) -> bytes:

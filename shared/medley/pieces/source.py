@@ -9,12 +9,14 @@ from itertools import islice
 from pathlib import PurePosixPath
 from typing import NamedTuple, cast
 
-from medley.batches import each_outcome, read_manifest, read_result
+from medley.batches.ondisk import JobTable
+from medley.batches.stored import each_outcome, read_manifest, read_result
 from medley.errors import UsageError
-from medley.jobs import AnyBatch, Picture, StyleTransfer
-from medley.ondisk import JobTable
-from medley.records import JobId
-from medley.results import AnyResult, Result, Status
+from medley.records.base import JobId
+from medley.records.batches import AnyBatch
+from medley.records.jobs import StyleTransfer
+from medley.records.pictures import Picture
+from medley.records.results import AnyResult, Result, Status
 from medley.settings import Settings
 from medley.storage import Storage
 from medley.telling import Told, quiet

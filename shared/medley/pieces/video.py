@@ -13,18 +13,18 @@ from PIL import Image
 
 from medley import keys
 from medley.ahead import in_order
-from medley.batches import read_manifest, read_result
-from medley.chains import is_chained
+from medley.batches.chains import is_chained
+from medley.batches.stored import read_manifest, read_result
 from medley.errors import ImageError, ObjectMissing, UsageError
-from medley.jobs import StyleTransfer
 from medley.media.images import any_side, open_picture
 from medley.media.scenes import Load, Scene, Summary, video_size, write_medley
 from medley.media.video import open_video
 from medley.pieces.source import Pair, Source, each_job, each_pair, evenly, styles_of
-from medley.results import PICTURE_FILE, Result, StoredFile, frame_file
+from medley.records.jobs import StyleTransfer
+from medley.records.results import PICTURE_FILE, Result, StoredFile, frame_file
+from medley.records.videos import MedleyOptions, frame_count
+from medley.records.walks import WalkBatch
 from medley.telling import Told, quiet
-from medley.videos import MedleyOptions, frame_count
-from medley.walks import WalkBatch
 
 log = logging.getLogger(__name__)
 

@@ -6,10 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-from medley.errors import UsageError
-
-PART = ".part-"
-"""How a name begins that a folder uses for a file that is not whole yet; no part of a key may begin so."""
+from medley.errors import ObjectMissing, UsageError
+from medley.files import PART
 
 _NO_KEY = re.compile(rf"(^|/)(\.\.?)?(/|\Z)|(^|/){re.escape(PART)}|[\\\0\ud800-\udfff]")
 
@@ -146,3 +144,8 @@ def check_size(key: str, size_bytes: int, most_bytes: int | None) -> None:
 def content_type_of(key: str) -> str:
     """The MIME type that the key's extension stands for; bytes of no kind if it is unknown."""
     return mimetypes.guess_type(key)[0] or "application/octet-stream"
+
+
+def missing(url: str, key: str) -> ObjectMissing:
+    """The error for a key under which nothing lies."""
+    return ObjectMissing(f"{url} has no {key}. It was deleted or never written; ask for what `list` shows.")

@@ -1,6 +1,5 @@
 """A folder as storage: one file per object."""
 
-import errno
 import os
 import secrets
 import shutil
@@ -10,18 +9,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from medley.errors import ObjectMissing, StorageRefused, StorageUnreachable
-from medley.storage.contract import PART, check_size, checked, checked_prefix, is_key
+from medley.files import COMMON, PART, PRIVATE, os_errors, whole_file
+from medley.storage.contract import check_size, checked, checked_prefix, is_key, missing
 
 _MISSING = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
-
-_UNREACHABLE = frozenset(
-    {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENOTCONN, errno.EAGAIN}
-)
-"""What a disk or a network mount says while it is away."""
-
-_COMMON, _PRIVATE = 0o666, 0o600
-"""What a file is created with, before the user's mask."""
 
 
 class FolderStorage:
@@ -45,7 +36,7 @@ class FolderStorage:
         private: bool = False,
     ) -> None:
         """See :meth:`Storage.put`."""
-        with self._new_file(key, mode=_PRIVATE if private else _COMMON) as file:
+        with self._new_file(key, mode=PRIVATE if private else COMMON) as file:
             file.write(data)
 
     def put_file(self, key: str, path: Path) -> None:
@@ -137,7 +128,7 @@ class FolderStorage:
 
     @contextmanager
     def _new_file(
-        self, key: str, publish: Callable[[Path, Path], None] = os.replace, mode: int = _COMMON
+        self, key: str, publish: Callable[[Path, Path], None] = os.replace, mode: int = COMMON
     ) -> Iterator[BinaryIO]:
         with os_errors(self.root), whole_file(self._path(key), publish, mode) as file:
             yield file
@@ -173,26 +164,6 @@ def _names(folder: Path) -> list[str]:
     return []
 
 
-@contextmanager
-def whole_file(
-    path: Path, publish: Callable[[Path, Path], None] = os.replace, mode: int = _COMMON
-) -> Iterator[BinaryIO]:
-    """Write a file that appears under its name when it is whole and on the disk; its folder is made.
-
-    ``publish(part, path)`` gives it its name, by default over whatever is there. ``mode`` is what it is created with.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(PART + secrets.token_hex(8))
-    try:
-        with open(part, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        publish(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
 class _TakenError(Exception):
     """Something has the name already; apart from the ``FileExistsError`` of a file that stands where a folder must."""
 
@@ -202,26 +173,3 @@ def _claim(part: Path, path: Path) -> None:
         os.link(part, path)
     except FileExistsError as error:
         raise _TakenError from error
-
-
-@contextmanager
-def os_errors(place: str) -> Iterator[None]:
-    """Turn the system's complaints about a file into medley's.
-
-    Raises:
-        StorageUnreachable: the disk or the mount is away.
-        StorageRefused: no room, no right, a file in the way of a folder, ...
-    """
-    try:
-        yield
-    except OSError as error:
-        reason = f"{error.strerror} ({error.filename})" if error.filename else error.strerror or str(error)
-        if error.errno in _UNREACHABLE:
-            raise StorageUnreachable(f"{place} does not answer: {reason}. Mend the disk or the mount.") from error
-        hint = "Make room there, give this user the right to it, or choose another place."
-        raise StorageRefused(f"{place} cannot be used: {reason}. {hint}") from error
-
-
-def missing(url: str, key: str) -> ObjectMissing:
-    """The error for a key under which nothing lies."""
-    return ObjectMissing(f"{url} has no {key}. It was deleted or never written; ask for what `list` shows.")

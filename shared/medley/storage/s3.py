@@ -16,10 +16,10 @@ from botocore.exceptions import ClientError
 
 from medley import keys
 from medley.errors import ObjectMissing, UsageError
+from medley.files import os_errors, whole_file
 from medley.redacting import without_password
 from medley.settings import Settings
 from medley.storage.contract import check_size, checked, checked_prefix, content_type_of, is_key
-from medley.storage.folder import os_errors, whole_file
 from medley.storage.s3_errors import FAULTS, as_medley_error, status_of
 from medley.tls import ca_file
 

@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError, SSLError
 from urllib3.exceptions import HTTPError
 
 from medley.errors import MedleyError, StorageRefused, StorageUnreachable
-from medley.storage.folder import missing
+from medley.storage.contract import missing
 from medley.tls import TRUST_IT, is_not_trusted
 
 

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 
 from medley.telling import Told
 from medley_workers.compressing.grid import Rounding
-from medley_workers.convolutions import Convolution, NetworkWeights
-from medley_workers.likeness import Judge
-from medley_workers.vgg import Network
+from medley_workers.compressing.likeness import Judge
+from medley_workers.network.convolutions import Convolution, NetworkWeights
+from medley_workers.network.vgg import Network
 
 _USUAL_COARSENESS = 0.5
 """At which a layer's harm is measured: about that of a file whose pictures nobody can tell apart."""

@@ -10,10 +10,9 @@ from typing import Any, Literal
 
 from medley.errors import UsageError
 from medley.layers import CONTENT_LAYERS, LAYERS, STYLE_LAYERS, convolutions
-from medley.records import Digest
+from medley.records.base import Digest
 from medley.settings import Settings
 from medley.telling import Told
-from medley_workers.codebook import Provenance, pack
 from medley_workers.compressing.feedback import (
     CALIBRATED,
     FINEST,
@@ -25,8 +24,9 @@ from medley_workers.compressing.feedback import (
 )
 from medley_workers.compressing.kmeans import cluster_layers, squared_error
 from medley_workers.compressing.sources import Floats, read_source
-from medley_workers.convolutions import Convolutions, NetworkWeights
-from medley_workers.tensorfile import Array, write_tensors
+from medley_workers.network.codebook import Provenance, pack
+from medley_workers.network.convolutions import Convolutions, NetworkWeights
+from medley_workers.network.tensorfile import Array, write_tensors
 
 
 @dataclass(frozen=True)

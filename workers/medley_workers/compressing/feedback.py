@@ -11,16 +11,16 @@ from typing import Literal, Self, get_args
 from medley.errors import UsageError
 from medley.settings import Settings
 from medley.telling import Told
-from medley_workers.coded import CodedLayer, decode_layers, encode_layers
 from medley_workers.compressing.allotment import allot
 from medley_workers.compressing.grid import Rounding
+from medley_workers.compressing.likeness import Judge
 from medley_workers.compressing.moments import Moments, second_moments
 from medley_workers.compressing.pictures import pictures
-from medley_workers.convolutions import Convolutions, NetworkWeights
-from medley_workers.likeness import Judge
-from medley_workers.tensorfile import Arrays
+from medley_workers.network.coded import CodedLayer, decode_layers, encode_layers
+from medley_workers.network.convolutions import Convolutions, NetworkWeights
+from medley_workers.network.tensorfile import Arrays
+from medley_workers.network.vgg import Network
 from medley_workers.threads import one_thread
-from medley_workers.vgg import Network
 
 Part = Literal["feedback", "column-steps", "transform", "allotment", "contexts"]
 """What can be left out: making up for errors, a step for each column by how much it matters, the transform over the
@@ -46,7 +46,7 @@ class Candidate:
 
     coarseness: float
     arrays: Arrays
-    """As :func:`medley_workers.coded.encode_layers` makes them."""
+    """As :func:`medley_workers.network.coded.encode_layers` makes them."""
 
     @property
     def bytes(self) -> int:

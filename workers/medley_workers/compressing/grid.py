@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medley_workers.coded import MOST_INTEGER, STEPS_AN_OCTAVE, TAPS, CodedLayer, steps_of
+from medley_workers.network.coded import MOST_INTEGER, STEPS_AN_OCTAVE, TAPS, CodedLayer, steps_of
 
 _DAMPING = 0.01
 """Added to the moments' diagonal, as a share of its mean: what was hardly seen still has some weight."""

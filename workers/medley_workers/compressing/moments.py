@@ -8,7 +8,7 @@ from torch import Tensor
 
 from medley.layers import LAYERS
 from medley.telling import Told
-from medley_workers.vgg import Network
+from medley_workers.network.vgg import Network
 
 Shift = tuple[int, int]
 """From one tap to another: (dy, dx)."""

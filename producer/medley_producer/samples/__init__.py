@@ -1,0 +1,1 @@
+"""A small dataset painted by medley itself, so that a newcomer needs no download."""

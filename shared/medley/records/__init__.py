@@ -1,0 +1,1 @@
+"""What is asked for, sent and kept, as frozen records: jobs and their options, batches, results."""

@@ -1,0 +1,1 @@
+"""A job from its message to its commit."""

@@ -1,0 +1,1 @@
+"""The numbers: losses, optimisers and convolutions; they know no queue and no storage."""

@@ -1,0 +1,1 @@
+"""Random networks, and walks through their pictures."""
