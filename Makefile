@@ -36,6 +36,7 @@ soak: install
 # Prints rows for tests/benchmarks/RESULTS.md.
 bench: install float-weights
 	$(BIN)/python tests/benchmarks/bench_start.py
+	$(BIN)/python tests/benchmarks/bench_idle.py
 	$(BIN)/python tests/benchmarks/bench_scan.py
 	$(BIN)/python tests/benchmarks/bench_flood.py
 	$(BIN)/python tests/benchmarks/bench_video.py
@@ -82,4 +83,4 @@ $(CACHE)/$(FLOATS): | $(STAMP)
 clean:
 	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
-	rm -rf medley.egg-info */medley.egg-info workers/medley_workers/numbers/_winograd.*
+	rm -rf *.egg-info */*.egg-info workers/medley_workers/numbers/_winograd.*

@@ -12,8 +12,7 @@ from medley.records.options import StyleTransferOptions
 from medley.records.walks import Walk, WalkBatch
 from medley.storage import Storage
 from medley.telling import quiet
-from medley_producer.commands.walking import submit_walk
-from medley_producer.submit import Request, submit
+from medley_producer.submit import Request, submit, submit_walk
 from medley_workers.jobs.scene import Studio
 from medley_workers.jobs.walking import Gear, render_stretch
 from outcomes import an_outcome, transfers

@@ -47,7 +47,7 @@ from medley.storage.folder import FolderStorage
 from medley.telling import quiet
 from medley_producer.submit import Request, submit
 from medley_workers.jobs.attempt import Attempt
-from medley_workers.jobs.bundling import deliver_message
+from medley_workers.jobs.delivery import deliver_message
 from medley_workers.jobs.desk import CONTROL_READ_EVERY_S, Desk
 from medley_workers.jobs.watching import Watch
 from medley_workers.numbers.transfer import Step

@@ -14,16 +14,18 @@ from conftest import draw_picture
 from medley import keys
 from medley.errors import MedleyError, PaintingStopped, StorageRefused, StorageUnreachable
 from medley.records.batches import Batch, Sampling
-from medley.records.jobs import ENGINE, StyleTransfer, job_id
+from medley.records.jobs import ENGINE, JobIds, StyleTransfer
 from medley.records.options import StyleTransferOptions
-from medley.records.pictures import DEFAULT_WEIGHTS, Picture, Style, Weights
+from medley.records.pictures import Picture, Style
 from medley.records.results import Result
+from medley.records.weights import DEFAULT_WEIGHTS, Weights
 from medley.settings import Settings
 from medley.storage import open_storage
 from medley.storage.folder import FolderStorage
-from medley_workers.jobs.painting import painted_job
-from medley_workers.jobs.scene import Gathered, Studio
-from medley_workers.network.codebook import load_weights
+from medley_workers.jobs.inputs import Inputs
+from medley_workers.jobs.painting import paint_alone
+from medley_workers.jobs.scene import Studio
+from medley_workers.network.loading import load_weights
 from medley_workers.network.vgg import Network
 from medley_workers.network.weights import find_weights
 from medley_workers.numbers.transfer import Step
@@ -84,14 +86,14 @@ def make_job(
     """A job whose inputs are in storage; the styles with their weights."""
     picture = submitted(studio, content)
     blend = tuple(Style(**submitted(studio, path).model_dump(), weight=weight) for path, weight in styles.items())
-    return StyleTransfer(id=job_id(picture, blend, options, DEFAULT_WEIGHTS), content=picture, styles=blend)
+    return StyleTransfer(id=JobIds(options, DEFAULT_WEIGHTS).of(picture, blend), content=picture, styles=blend)
 
 
 def paint_job(
-    job: StyleTransfer, batch: Batch, studio: Studio, look: Look, load_s: float = 0.0, gathered: Gathered | None = None
+    job: StyleTransfer, batch: Batch, studio: Studio, look: Look, load_s: float = 0.0, inputs: Inputs | None = None
 ) -> Result:
     """Paint a job and commit it."""
-    return painted_job(job, batch, studio, look, load_s, gathered)()
+    return paint_alone(job, batch, studio, look, load_s, inputs)()
 
 
 def make_batch(options: StyleTransferOptions) -> Batch:

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from medley_workers.network.codebook import Provenance, pack
+from medley_workers.network.codebook import pack
 from medley_workers.network.coded import CodedLayer, encode_layers
 from medley_workers.network.convolutions import convolution_shapes
+from medley_workers.network.loading import Provenance
 from medley_workers.network.tensorfile import Array, write_tensors
 
 LAYERS = 3

@@ -1,37 +1,41 @@
-"""A picture of medley's, painted again: from what it says of how it was made, and its inputs wherever they lie."""
+"""What paints a picture of medley's again: what it says of how it was made, and its inputs wherever they lie."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from medley import keys
 from medley.errors import ImageError, ObjectMissing, UsageError
-from medley.media.images import png_text, shown
+from medley.files import digest_of
+from medley.media.images import png_text
 from medley.records.base import InputName
 from medley.records.batches import Sampling
 from medley.records.jobs import ENGINE, HowMade
-from medley.records.pictures import Picture, Weights
+from medley.records.options import StyleTransferOptions
+from medley.records.pictures import Picture
+from medley.records.weights import Weights
 from medley.settings import Settings
-from medley_producer.choosing import Pools, digest_of
+from medley.telling import shown
+from medley_producer.choosing import Pools
 from medley_producer.datasets.buckets import Buckets
-from medley_producer.datasets.scanning import Entry
+from medley_producer.datasets.entries import Entry
 from medley_producer.weights import NAMED
 
 
 class Again(NamedTuple):
     """What to ask for, and where the picture to begin with lies, if there is one."""
 
-    made: HowMade
+    options: StyleTransferOptions
     sampling: Sampling
     pools: Pools
     init: str | None
 
 
-def paint_again(
+def find_again(
     file: Path, out: Path, pools: Pools | None, settings: Settings, weights: Weights, *, with_init: bool
 ) -> Again:
-    """What paints this picture once more, with weights that must be those that it was painted with.
+    """What to ask for to have this picture once more, with weights that must be those that it was painted with.
 
     Its inputs are searched for, by their digests, in the storage of the run that it lies in, in that of ``out``, and
     in the pools; the picture that it began with only ``with_init``.
@@ -58,7 +62,7 @@ def paint_again(
         styles_per_pair=len(styles),
         style_weights=tuple(style.weight for style in made.job.styles),
     )
-    return Again(made, sampling, Pools([content], styles), found[init.input] if init else None)
+    return Again(made.options, sampling, Pools([content], styles), found[init.input] if init else None)
 
 
 def how_made(file: Path, settings: Settings) -> HowMade:
@@ -119,7 +123,9 @@ def _among(pictures: Sequence[Picture], pools: Pools | None, buckets: Buckets) -
     """
     wanted = {picture.sha256: picture for picture in pictures}
     found: dict[InputName, str] = {}
-    for entry in _likely(pools, {picture.name for picture in pictures}):
+    names = {picture.name for picture in pictures}
+    entries = [*pools.contents, *pools.styles] if pools else []
+    for entry in sorted(entries, key=lambda entry: entry.name not in names):  # the likeliest first
         if len(found) == len(wanted):
             break
         with suppress(ImageError, ObjectMissing, OSError), buckets.here(entry.where) as path:
@@ -132,9 +138,3 @@ def _among(pictures: Sequence[Picture], pools: Pools | None, buckets: Buckets) -
             "Name folders that have them with --content and --styles."
         )
     return found
-
-
-def _likely(pools: Pools | None, names: set[str]) -> Iterator[Entry]:
-    """The entries of the pools, those first that are called as they were."""
-    entries = [*pools.contents, *pools.styles] if pools else []
-    return iter(sorted(entries, key=lambda entry: entry.name not in names))

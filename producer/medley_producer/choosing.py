@@ -12,19 +12,22 @@ from pathlib import Path
 from typing import NamedTuple
 
 from medley.errors import DatasetError, ImageError, ObjectMissing, UsageError
+from medley.files import digest_of
 from medley.layers import convolutions
-from medley.media.images import open_picture, probe, shown
-from medley.records.base import Digest, InputName, JobId
+from medley.media.images import open_picture, probe
+from medley.records.base import Digest, InputName, JobId, Size
 from medley.records.batches import Sampling, Skipped
-from medley.records.jobs import StyleTransfer, job_ids
+from medley.records.jobs import JobIds, StyleTransfer
 from medley.records.options import StyleTransferOptions
-from medley.records.pictures import DEFAULT_CONVOLUTIONS, DEFAULT_WEIGHTS, Picture, Style, Weights
+from medley.records.pictures import Picture, Style
+from medley.records.weights import DEFAULT_CONVOLUTIONS, DEFAULT_WEIGHTS, Weights
 from medley.settings import Settings
 from medley.sizes import check_size, rendered_size, smallest_side, style_size
+from medley.telling import Told, quiet, shown
 from medley_producer.datasets.buckets import Buckets
-from medley_producer.datasets.entries import portable
-from medley_producer.datasets.scanning import Entry, Told, quiet, scan
-from medley_producer.sampling import count, draw, require
+from medley_producer.datasets.entries import Entry, portable
+from medley_producer.datasets.scanning import scan
+from medley_producer.sampling import count_pairs, draw, require_pairs
 
 LOOKS_AT_ONCE = 8
 """Digests and fetches leave the interpreter to others; more than this does not make one disk or one network faster."""
@@ -32,7 +35,7 @@ LOOKS_AT_ONCE = 8
 AHEAD = 64
 """Pairs whose pictures are looked at together: enough for all threads to be busy until near the end of them."""
 
-NAMED = 20
+MOST_NAMED = 20
 """Skipped files that an error names."""
 
 
@@ -49,7 +52,7 @@ class Look(NamedTuple):
     entry: Entry
     sha256: Digest
     ext: str
-    size: tuple[int, int]
+    size: Size
 
     @property
     def picture(self) -> Picture:
@@ -63,15 +66,15 @@ class Choice:
 
     A picture is looked at when a pair first needs it, and its pairs are left out if it cannot be used. With
     ``strict``, it is decoded whole, too. ``largest`` and ``largest_style`` are the sizes (px) at which the largest
-    content and the largest style of all pairs will be painted and looked at.
+    content and the largest style of all pairs will be painted and looked at; 0 x 0 before the first.
     """
 
     settings: Settings
     strict: bool = False
     inputs: dict[InputName, str] = field(default_factory=dict)
     skipped: list[Skipped] = field(default_factory=list)
-    largest: tuple[int, int] | None = None
-    largest_style: tuple[int, int] | None = None
+    largest: Size = (0, 0)
+    largest_style: Size = (0, 0)
     _looks: dict[str, Look | None] = field(default_factory=dict)
     _narrow: set[str] = field(default_factory=set)
 
@@ -108,8 +111,8 @@ class Choice:
             return None
         if not all(map(partial(self._wide_enough, layers=options.style_layers), styles, style_sizes)):
             return None
-        self.largest = max(self.largest or size, size, key=math.prod)
-        self.largest_style = max(self.largest_style or style_sizes[0], *style_sizes, key=math.prod)
+        self.largest = max(self.largest, size, key=math.prod)
+        self.largest_style = max(self.largest_style, *style_sizes, key=math.prod)
         pictures = [look.picture for look in looks]
         self.inputs |= {picture.input: look.entry.where for picture, look in zip(pictures, looks, strict=True)}
         return pictures[0], pictures[1:]
@@ -132,7 +135,7 @@ class Choice:
         with self._decoding:  # one at a time, as one may take most of a gigabyte
             open_picture(path.read_bytes(), self.settings, entry.name)
 
-    def _wide_enough(self, entry: Entry, size: tuple[int, int], layers: tuple[str, ...]) -> bool:
+    def _wide_enough(self, entry: Entry, size: Size, layers: tuple[str, ...]) -> bool:
         if min(size) >= _least_side(layers):
             return True
         try:
@@ -168,7 +171,7 @@ class Pools:
             image_root=sampling.image_root, told=told,
         )  # fmt: skip
         contents, styles = look(sampling.content), look(sampling.styles)
-        require(sampling, len(contents.entries), len(styles.entries))
+        require_pairs(sampling, len(contents.entries), len(styles.entries))
         return cls(contents.entries, styles.entries, [*contents.skipped, *styles.skipped])
 
 
@@ -180,12 +183,6 @@ def _require_csv(sampling: Sampling) -> None:
         raise UsageError(
             f"{option} is about the rows of a CSV and no pool has one; name a .csv, or leave {option} out."
         )
-
-
-def digest_of(path: Path) -> Digest:
-    """The SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def picture_of(path: Path, settings: Settings) -> Picture:
@@ -240,7 +237,7 @@ def choose(
         DatasetError: not one pair can be used, or something was skipped and the choice is strict.
         StorageUnreachable, StorageRefused: a bucket cannot be read at all.
     """
-    empty, job_id = True, job_ids(options, weights)
+    empty, ids = True, JobIds(options, weights)
     before: dict[Digest, JobId] = {}  # of a chain, the last picture of each content
     choice.skipped += pools.skipped
     if choice.strict:
@@ -249,7 +246,7 @@ def choose(
         empty = False
         styles = tuple(Style(**picture.model_dump(), weight=sampling.weight(n)) for n, picture in enumerate(pictures))
         init = before.get(content.sha256)
-        job = StyleTransfer(id=job_id(content, styles, init), content=content, styles=styles, init=init)
+        job = StyleTransfer(id=ids.of(content, styles, init), content=content, styles=styles, init=init)
         if sampling.chain:
             before[content.sha256] = job.id
         yield job
@@ -270,8 +267,8 @@ def refuse_skipped(skipped: Sequence[Skipped]) -> None:
     """
     if not skipped:
         return
-    names = ", ".join(shown(file.name) for file in skipped[:NAMED])
-    more = f" and {len(skipped) - NAMED:,} more" if len(skipped) > NAMED else ""
+    names = ", ".join(shown(file.name) for file in skipped[:MOST_NAMED])
+    more = f" and {len(skipped) - MOST_NAMED:,} more" if len(skipped) > MOST_NAMED else ""
     raise DatasetError(
         f"With --strict nothing may be skipped, and {len(skipped):,} cannot be used ({names}{more}); "
         f"mend or remove them, or leave --strict out. The first: {skipped[0].reason}"
@@ -283,7 +280,7 @@ def _usable(
 ) -> Iterator[tuple[Picture, list[Picture]]]:
     """The content and the styles of each pair."""
     drawn = draw(len(pools.contents), len(pools.styles), sampling)
-    wanted = sampling.pairs or count(len(pools.contents), len(pools.styles), sampling)
+    wanted = sampling.pairs or count_pairs(len(pools.contents), len(pools.styles), sampling)
     # No more pairs than are still wanted: one that may not be needed is not looked at.
     while chunk := list(islice(drawn, min(AHEAD, wanted))):
         pairs = [(pools.contents[content], [pools.styles[n] for n in styles]) for content, styles in chunk]

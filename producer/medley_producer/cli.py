@@ -36,10 +36,10 @@ def _command(argv: Sequence[str] | None) -> int:
 
     args = make_parser().parse_args(argv)
     from medley.errors import MedleyError, UsageError
-    from medley_producer.commands import table
+    from medley_producer.commands import function_of
 
     try:
-        code: int = getattr(table, args.command)(args)
+        return function_of(args.command)(args)
     except MedleyError as error:
         print(f"medley: {error}", file=sys.stderr)
         return error.exit_code
@@ -49,4 +49,3 @@ def _command(argv: Sequence[str] | None) -> int:
         place = error.filename or "This machine"
         print(f"medley: {place} cannot be used ({error.strerror or error}); mend that, and repeat.", file=sys.stderr)
         return UsageError.exit_code
-    return code

@@ -8,10 +8,12 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 
 from medley.broker.roster import Painter
-from medley.costs import Size, Trial, TrialRequest, bytes_needed
+from medley.costs import bytes_needed
 from medley.errors import MedleyError, UsageError
+from medley.records.base import Size
 from medley.records.jobs import ENGINE
 from medley.records.options import StyleTransferOptions
+from medley.records.trials import Trial, TrialRequest
 from medley.settings import Settings
 from medley_producer.local import environment
 from medley_producer.weights import DEFAULT, Vgg, weights_here
@@ -73,7 +75,7 @@ def estimate(
     what = _what(size, options, jobs)
     try:
         with weights_here(vgg.where, settings) if vgg.where else nullcontext() as file:
-            trial = _try(settings, TrialRequest(
+            trial = _run_trial(settings, TrialRequest(
                 size=size, style_sizes=tuple(style_sizes), options=options, jobs=jobs,
                 weights=vgg.weights, weights_file=str(file) if file else None,
             ))  # fmt: skip
@@ -81,7 +83,7 @@ def estimate(
         return Estimate(None, f"{what}: how long that takes is not known, as a trial failed: {error}")
     if trial.problem:
         raise UsageError(trial.problem)
-    return _estimate(what, trial, math.prod(size), options, jobs)
+    return _from_trial(what, trial, math.prod(size), options, jobs)
 
 
 def cluster_estimate(
@@ -102,15 +104,15 @@ def cluster_estimate(
     return Estimate(seconds, f"{_what(size, options, jobs)}: {_about(seconds)} with {who}, if nothing else waits")
 
 
-def _estimate(what: str, trial: Trial, pixels: int, options: StyleTransferOptions, jobs: int) -> Estimate:
+def _from_trial(what: str, trial: Trial, pixels: int, options: StyleTransferOptions, jobs: int) -> Estimate:
     step_s = trial.step_s or 0.0
     job_s = (options.num_steps + _FURTHER_STEPS) * step_s + pixels * _STORE_S
     seconds = _START_S + trial.load_s + math.ceil(jobs / trial.painters) * job_s
     return Estimate(seconds, f"{what}: {_about(seconds)} ({step_s:.2g} s a step on {trial.device})")
 
 
-def _try(settings: Settings, request: TrialRequest) -> Trial:
-    """Ask a trial.
+def _run_trial(settings: Settings, request: TrialRequest) -> Trial:
+    """Paint a few steps in a process of its own.
 
     Raises:
         MedleyError: it failed; the message is a sentence.

@@ -13,10 +13,10 @@ from medley import keys
 from medley.batches.stored import each_outcome, read_outcome
 from medley.cluster import Cluster
 from medley.errors import ObjectMissing, UsageError
-from medley.media.images import shown
 from medley.records.base import JobId
 from medley.records.batches import AnyBatch
 from medley.storage import Storage
+from medley.telling import shown
 from medley_producer.status import BatchStatus
 
 READS_AT_ONCE = 16
@@ -60,7 +60,7 @@ def failure_lines(failure: Failure) -> Iterator[str]:
 
 def reason_line(failure: Failure) -> str:
     """Which file or pair it is, and why."""
-    return named(str(failure.get("skipped") or title(failure)), str(failure.get("reason", "")))
+    return named(str(failure.get("skipped") or names_of(failure)), str(failure.get("reason", "")))
 
 
 def _list(value: object) -> list[object]:
@@ -73,7 +73,7 @@ def named(name: str, reason: str) -> str:
     return reason if reason.startswith(shown(name)) else f"{shown(name)}: {reason}"
 
 
-def title(failure: Failure) -> str:
+def names_of(failure: Failure) -> str:
     """What people call the job that failed: its pictures, or its id."""
     if "content" in failure:
         return f"{failure['content']} x {', '.join(map(str, _list(failure.get('styles'))))}"

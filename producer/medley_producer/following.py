@@ -9,11 +9,10 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from medley import keys
 from medley.cluster import Cluster
 from medley.errors import MedleyError, ServiceRefused, ServiceUnreachable, UsageError
-from medley.media.images import shown
 from medley.records.base import JobId
-from medley.records.batches import AnyBatch
-from medley.records.results import ControlState
-from medley_producer.status import BatchStatus, noted_status, stored_status
+from medley.records.batches import AnyBatch, ControlState
+from medley.telling import shown
+from medley_producer.status import BatchStatus, ledger_status, stored_status
 
 LOOK_EVERY_S = 0.5
 """A person sees steps advance; asking the ledger more often would only cost."""
@@ -81,7 +80,7 @@ def _looked(cluster: Cluster, batch: AnyBatch, control: ControlState | None) -> 
         if not cluster.storage.exists(keys.batch(batch.name)):
             raise UsageError(f"Batch {batch.name!r} was removed while it was waited for.")
         return stored_status(cluster, batch)
-    status = noted_status(cluster, batch, control)
+    status = ledger_status(cluster, batch, control)
     return status if status and status.ended < batch.jobs else stored_status(cluster, batch)
 
 

@@ -12,11 +12,10 @@ from typing import Annotated
 from pydantic import StringConstraints
 
 from medley import keys
-from medley.batches.ondisk import JobTable
+from medley.batches.job_table import JobTable
 from medley.batches.stored import read_manifest, read_result
 from medley.errors import ObjectMissing, UsageError
 from medley.files import os_errors, whole_file
-from medley.media.images import shown
 from medley.pieces.gallery import Pieces, each_page, page_path
 from medley.pieces.source import Source, opened
 from medley.records.base import BatchName, JobId, Record
@@ -26,6 +25,7 @@ from medley.records.results import PICTURE_FILE, StoredFile
 from medley.records.walks import Walk
 from medley.settings import Settings
 from medley.storage import Storage
+from medley.telling import shown
 
 FETCHES_AT_ONCE = 8
 """Fetches wait for the network more than for anything here."""

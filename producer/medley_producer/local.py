@@ -10,19 +10,26 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
 import redis
+from rich.console import Console
 
 from medley.cluster import Cluster
 from medley.errors import MedleyError, RedisUnreachable, UsageError
+from medley.records.batches import AnyBatch
 from medley.settings import Settings
-from medley_producer.reaching import reached
+from medley_producer.connecting import connect
+from medley_producer.following import follow
+from medley_producer.status import BatchStatus, stored_status
 
 REDIS_STARTS_WITHIN_S = 10.0
 """A Redis without data answers in some milliseconds; ten seconds allow for a machine that is busy or cold."""
+
+_AT_WORK = "redis-url"
+"""The file, beside storage, that says where the Redis of a command is, which is gone once that ends."""
 
 STOPS_WITHIN_S = 4
 """A process that was asked to end and has not by then is killed; Ctrl-C must be done within 10 s."""
@@ -165,7 +172,50 @@ def local_farm(settings: Settings, state: Path) -> Iterator[Cluster]:
         # patience: a private Redis that is gone does not come back.
         ours = {"redis_url": redis_url, "storage_url": (state / "storage").as_uri(), "grace_s": 2.0, "patience_s": 0.0}
         ours |= {"log_format": "text", "metrics_port": 0}  # the log's end is shown to people, and the port may be taken
-        yield reached(settings.model_copy(update=ours))
+        Path(state, _AT_WORK).write_text(redis_url, "utf-8")
+        yield connect(settings.model_copy(update=ours))
+
+
+@contextmanager
+def watched_farm(settings: Settings, out: Path) -> Iterator[Cluster]:
+    """The cluster of a ``medley run``, for whoever looks at its folder until the block is left: its storage, and the
+    Redis of the command that is at work there; an empty one, if none is.
+
+    Raises:
+        UsageError: nothing was painted there by ``medley run``.
+        RedisUnreachable: the private Redis did not start.
+    """
+    state = out.absolute() / ".medley"
+    if not (state / "storage").is_dir():
+        raise UsageError(f"{out} is not the folder of a `medley run`: it has no {Path('.medley', 'storage')}.")
+    with ExitStack() as stack:
+        redis_url = _redis_at_work(state) or stack.enter_context(private_redis())
+        ours = {"redis_url": redis_url, "storage_url": (state / "storage").as_uri()}
+        yield Cluster.open(settings.model_copy(update=ours))
+
+
+def _redis_at_work(state: Path) -> str | None:
+    """The URL of the Redis of the command that is at work in a folder, if one is."""
+    try:
+        found = Path(state, _AT_WORK).read_text("utf-8")
+        with redis.Redis.from_url(found) as client:
+            client.ping()
+    except (OSError, redis.RedisError):  # none has been, or it has ended
+        return None
+    return found
+
+
+def paint_here(cluster: Cluster, batch: AnyBatch, log: Path, console: Console) -> BatchStatus:
+    """Have a worker of our own paint what a batch lacks, and follow it; returns how it ended.
+
+    Raises:
+        MedleyError: the worker ended before; the message has the end of its log.
+    """
+    status = stored_status(cluster, batch)
+    if status.finished:
+        return status
+    with local_worker(cluster.settings, log) as worker:
+        return follow(cluster, batch, console, look=lambda: require_alive(worker))
 
 
 def interruptible() -> None:

@@ -21,14 +21,14 @@ Pair = tuple[int, tuple[int, ...]]
 """The index of a content, and the distinct indices of ``styles_per_pair`` styles, ascending."""
 
 
-def count(contents: int, styles: int, sampling: Sampling) -> int:
+def count_pairs(contents: int, styles: int, sampling: Sampling) -> int:
     """How many pairs there are to draw from that many contents and styles; 0 if there are too few of either."""
     if sampling.pairing == "zip":
         return min(contents, styles // sampling.styles_per_pair)
     return contents * math.comb(styles, sampling.styles_per_pair)
 
 
-def require(sampling: Sampling, contents: int, styles: int) -> None:
+def require_pairs(sampling: Sampling, contents: int, styles: int) -> None:
     """See that the pairs asked for exist.
 
     Raises:
@@ -39,7 +39,7 @@ def require(sampling: Sampling, contents: int, styles: int) -> None:
             f"A pair takes {sampling.styles_per_pair} different styles and there are {styles}; "
             "lower --styles-per-pair or add styles."
         )
-    there_are = count(contents, styles, sampling)
+    there_are = count_pairs(contents, styles, sampling)
     if sampling.pairs is not None and sampling.pairs > there_are:
         raise UsageError(
             f"{sampling.pairs} pairs were asked for and there are {there_are} (contents: {contents}, styles: {styles}, "
@@ -56,7 +56,7 @@ def draw(contents: int, styles: int, sampling: Sampling) -> Iterator[Pair]:
     """
     size = sampling.styles_per_pair
     if sampling.pairing == "zip":
-        for content in range(count(contents, styles, sampling)):
+        for content in range(count_pairs(contents, styles, sampling)):
             yield content, tuple(range(content * size, (content + 1) * size))
     elif sampling.pairing == "product":
         for content in range(contents):

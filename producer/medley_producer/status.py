@@ -12,11 +12,11 @@ from medley.batches.enqueuing import recount
 from medley.batches.stored import each_outcome, read_batch, read_finished
 from medley.broker.ledger import Counts
 from medley.broker.paintings import Progress
+from medley.broker.queue import QUEUES
 from medley.cluster import Cluster
 from medley.errors import UsageError
 from medley.records.base import BatchName, JobId
-from medley.records.batches import AnyBatch
-from medley.records.results import ControlState
+from medley.records.batches import AnyBatch, ControlState
 from medley.storage import Storage
 
 BATCHES_AT_ONCE = 16
@@ -65,6 +65,11 @@ class BatchStatus:
         """Steps of this batch that need not be made any more."""
         return self.ended * self.batch.options.num_steps + sum(p.step for p in self.painting.values())
 
+    @property
+    def exit_code(self) -> int:
+        """What a command ends with that has seen the end of the batch."""
+        return 1 if self.failed or self.batch.skipped or self.state == "cancelled" else 0
+
     def as_json(self) -> dict[str, Any]:
         """For machines."""
         return {
@@ -97,7 +102,7 @@ def stored_status(cluster: Cluster, batch: AnyBatch) -> BatchStatus:
     )  # fmt: skip
 
 
-def noted_status(cluster: Cluster, batch: AnyBatch, control: ControlState = "running") -> BatchStatus | None:
+def ledger_status(cluster: Cluster, batch: AnyBatch, control: ControlState = "running") -> BatchStatus | None:
     """From the ledger alone, with what is known to be decided, cheap enough to ask twice a second; None if the ledger
     does not know the batch.
     """
@@ -151,7 +156,7 @@ def overview(cluster: Cluster) -> Overview:
     seen = Overview([], {})
     names = sorted(cluster.storage.folders(keys.BATCHES))
     with ThreadPoolExecutor(BATCHES_AT_ONCE) as threads:
-        for name, found in zip(names, threads.map(partial(_seen, cluster), names), strict=True):
+        for name, found in zip(names, threads.map(partial(found_status, cluster), names), strict=True):
             if isinstance(found, BatchStatus):
                 seen.batches.append(found)
             elif found:
@@ -159,10 +164,30 @@ def overview(cluster: Cluster) -> Overview:
     return seen
 
 
-def _seen(cluster: Cluster, name: BatchName) -> BatchStatus | str | None:
+def found_status(cluster: Cluster, name: BatchName) -> BatchStatus | str | None:
     """Where a batch stands, or why that cannot be told; None if there is none of this name (any more)."""
     try:
         batch = read_batch(cluster.storage, name)
         return stored_status(cluster, batch) if batch else None
     except UsageError as error:  # written by another version
         return str(error)
+
+
+def farm_status(cluster: Cluster) -> dict[str, Any]:
+    """The workers and the queues, for machines; ``unserved`` are queues with messages that no worker takes."""
+    ledger = cluster.ledger
+    painters, lengths = ledger.painters(), ledger.queue_lengths()
+    served = {str(painter.engine) for painter in painters}
+    foreign = ledger.foreign_queue_lengths().items()
+    unserved = {name: length for name, length in foreign if length and name.rpartition(".")[2] not in served}
+    ours = {QUEUES[kind]: length for kind, length in lengths.items() if length}
+    unserved |= {name: length for name, length in ours.items() if not any(name in p.queues for p in painters)}
+    return {
+        "workers": [painter.model_dump() for painter in painters],
+        "stopped": ledger.stopped(),
+        "queues": lengths,
+        "unserved": unserved,
+        "unacknowledged": ledger.unacknowledged(),
+        "set_aside": ledger.set_aside_messages(),
+        "set_aside_newest": next(iter(ledger.aside(1)), None),
+    }

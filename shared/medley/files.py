@@ -1,6 +1,7 @@
 """Files that are there whole or not at all, and the system's complaints about files as medley's."""
 
 import errno
+import hashlib
 import os
 import secrets
 from collections.abc import Callable, Iterator
@@ -20,6 +21,12 @@ _UNREACHABLE = frozenset(
 
 COMMON, PRIVATE = 0o666, 0o600
 """What a file is created with, before the user's mask."""
+
+
+def digest_of(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

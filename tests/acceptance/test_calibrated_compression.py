@@ -10,7 +10,7 @@ from medley_workers.compressing import feedback, pictures
 from medley_workers.compressing.compress import Asked, compress
 from medley_workers.compressing.feedback import Calibration
 from medley_workers.compressing.sources import read_source
-from medley_workers.network.codebook import describe, load_weights
+from medley_workers.network.loading import describe, load_weights
 from medley_workers.network.vgg import Network
 
 BYTES = 4_000_000

@@ -12,7 +12,7 @@ import pytest
 
 from conftest import draw_picture
 from hostile import FORMATS, NO_UNICODE, ODD_NAMES, write_hostile_files
-from medley.media.images import shown
+from medley.telling import shown
 
 COUNT, SEED = 500, 20
 

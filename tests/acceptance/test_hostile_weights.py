@@ -32,7 +32,7 @@ import json, resource, sys, time
 from pathlib import Path
 from hostile_weights import mutant
 from medley.errors import WeightsError
-from medley_workers.network.codebook import load_weights
+from medley_workers.network.loading import load_weights
 from medley_workers.network.convolutions import convolution_shapes
 
 def row(name):

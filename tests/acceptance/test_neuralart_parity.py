@@ -11,7 +11,7 @@ from medley.records.networks import ArtOptions, NetworkOptions, WalkOptions
 from medley_workers.numbers.tensors import Pixels
 from medley_workers.random_networks.art import frames
 from medley_workers.random_networks.bezier import walk
-from medley_workers.random_networks.cppn import Network
+from medley_workers.random_networks.cppn import RandomNetwork
 
 
 def theirs(options: NetworkOptions, z: list[float] | None) -> Pixels:
@@ -24,7 +24,7 @@ def theirs(options: NetworkOptions, z: list[float] | None) -> Pixels:
 
 
 def ours(options: ArtOptions) -> Pixels:
-    picture: Pixels = Network(options, len(options.z)).render(np.array([options.z]))[0]
+    picture: Pixels = RandomNetwork(options, len(options.z)).render(np.array([options.z]))[0]
     return picture
 
 
@@ -89,7 +89,7 @@ def test_the_weights_are_drawn_as_neuralart_draws_them() -> None:
     options = ArtOptions(seed=77, units=5, depth=2, z=(0.0,), hidden_std=1.7, output_std=0.6)
     torch.manual_seed(77)
     drawn = [torch.randn(5, 5) * 1.7, torch.randn(6, 5) * 1.7, torch.randn(6, 3) * 0.6]  # (1 + inputs, units)
-    network = Network(options, 1)
+    network = RandomNetwork(options, 1)
     assert torch.equal(torch.cat([network._first.T, torch.from_numpy(network._of_z).float()]), drawn[0])
     assert torch.equal(network._hidden[0].T, drawn[1])
     assert torch.equal(network._last.T * 2, drawn[2])

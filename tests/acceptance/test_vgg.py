@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from medley_workers.network.codebook import load_weights
+from medley_workers.network.loading import load_weights
 
 UNCALIBRATED = ["--without", "feedback", "column-steps", "allotment"]
 """Calibrating takes minutes."""

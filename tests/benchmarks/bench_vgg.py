@@ -19,10 +19,10 @@ from matplotlib.figure import Figure
 from medley.layers import STYLE_LAYERS
 from medley.settings import Settings
 from medley_producer.samples.dataset import calibration_pictures
-from medley_workers.compressing import compress, judging
+from medley_workers.compressing import compare, compress
+from medley_workers.compressing.compare import Row
 from medley_workers.compressing.compress import Asked
 from medley_workers.compressing.feedback import PARTS, Calibration
-from medley_workers.compressing.judging import Row
 from medley_workers.compressing.sources import read_source
 
 CURVE_MB = (8.0, 6.5, 5.5, 5.0, 4.4, 4.0, 3.5, 3.15, 2.8, 2.5, 2.0, 1.5)
@@ -67,10 +67,10 @@ def series(folder: Path) -> Iterable[Asked]:
 def judge(folder: Path, contents: list[Path], styles: list[Path]) -> None:
     """Print a row for each file, and draw the curve."""
     files = sorted(folder.glob("*.safetensors"), key=lambda path: (path.name.split("-")[0], path.stat().st_size))
-    asked = judging.Asked(
+    asked = compare.Asked(
         tuple(map(str, files)), "float", tuple(contents), tuple(styles), size=256, num_steps=0, starts=1, grid=None
     )
-    compared = judging.compare(asked, Settings.load(), told)
+    compared = compare.compare(asked, Settings.load(), told)
     (folder / "errors.json").write_text(json.dumps(compared.model_dump(), indent=1))
     print("\r| file | MB | Gram error, block1..5, mean | worst | content layer |")
     print("|---|---|---|---|---|")

@@ -17,7 +17,7 @@ from neuralart import neuralart
 from medley.records.networks import WalkOptions
 from medley_workers.numbers.tensors import Pixels
 from medley_workers.random_networks.bezier import walk
-from medley_workers.random_networks.cppn import Network
+from medley_workers.random_networks.cppn import RandomNetwork
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=512, help="side of a frame, px")
     args = parser.parse_args()
     options = WalkOptions(xres=args.size, frames=args.frames)
-    z, network = walk(options), Network(options, options.z_dims)
+    z, network = walk(options), RandomNetwork(options, options.z_dims)
 
     def theirs() -> Pixels:
         return np.stack([neuralart.render(seed=options.seed, xres=options.xres, z=list(position)) for position in z])

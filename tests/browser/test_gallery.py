@@ -12,7 +12,7 @@ from PIL import Image
 from playwright.sync_api import Browser, expect
 
 from browser.visiting import check, file_url, served, visiting
-from medley.media.gallery import Entry, Page, Shown, gallery_page
+from medley.media.gallery import Entry, Input, Page, gallery_page
 
 HOSTILE = "\"><img src=x onerror=window.__pwned=1><script>window.__pwned=1<!script>'#?%41&amp; é夜\n{{7*7}}.jpg"
 """A file's name, as a file system takes it: all but a slash."""
@@ -48,10 +48,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     entries = [
         Entry(
             title="noon × swirls",
-            content=Shown("noon.jpg", draw(root / "small" / "noon.jpg", "red", (48, 32))),
-            styles=[Shown("swirls.jpg", draw(root / "small" / "swirls.jpg", "blue", (32, 32)))],
+            content=Input("noon.jpg", draw(root / "small" / "noon.jpg", "red", (48, 32))),
+            styles=[Input("swirls.jpg", draw(root / "small" / "swirls.jpg", "blue", (32, 32)))],
             picture=draw(root / "job1" / "pastiche.png", "purple", (96, 64)),
-            thumb=draw(root / "job1" / "thumb.jpg", "purple", (48, 32)),
+            preview=draw(root / "job1" / "thumb.jpg", "purple", (48, 32)),
             size=(96, 64),
             frames=[(n, draw(root / "job1" / f"{n:06d}.jpg", "red", (96, 64))) for n in (0, 5, 10)],
             losses=[(n, 2e6 / (1 + n)) for n in range(11)],
@@ -61,15 +61,15 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ),
         Entry(
             title=f"{MARKUP} × {HOSTILE}",
-            content=Shown(HOSTILE, draw(root / "small" / HOSTILE, "red", (32, 48))),
-            styles=[Shown(HOSTILE, draw(root / "small" / HOSTILE, "red", (32, 48)))] * 5,
+            content=Input(HOSTILE, draw(root / "small" / HOSTILE, "red", (32, 48))),
+            styles=[Input(HOSTILE, draw(root / "small" / HOSTILE, "red", (32, 48)))] * 5,
             picture=draw(root / "job2" / f"{HOSTILE}.png", "green", (64, 96)),
             size=(64, 96),
             losses=[(0, 5.0), (9, 4.0)],
             facts={HOSTILE: MARKUP},
         ),
-        Entry(title=HOSTILE, content=Shown("a"), problem=f"{MARKUP} {HOSTILE * 9}", facts={"Worker": HOSTILE}),
-        Entry(title="bare", content=Shown("b"), picture=draw(root / "job4" / "bare.png", "orange", (50, 50))),
+        Entry(title=HOSTILE, content=Input("a"), problem=f"{MARKUP} {HOSTILE * 9}"),
+        Entry(title="bare", content=Input("b"), picture=draw(root / "job4" / "bare.png", "orange", (50, 50))),
     ]
     urls = ["index.html", "index-2.html"]
     first = Page(

@@ -34,8 +34,8 @@ from medley.records.results import AnyResult, Result
 from medley.records.walks import WalkBatch
 from medley.settings import Settings
 from medley_producer.submit import Request, submit
-from medley_workers.jobs.bundling import deliver_message
-from medley_workers.jobs.desk import Desk, Finish
+from medley_workers.jobs.delivery import deliver_message
+from medley_workers.jobs.desk import Commit, Desk
 from outcomes import list_outcomes, transfers
 from painters import Painter
 
@@ -207,7 +207,7 @@ class Storing(Told):
         super().__init__(cluster, {})
         self.stores = stores
 
-    def paint(self, job: Job, batch: AnyBatch) -> Finish:
+    def paint(self, job: Job, batch: AnyBatch) -> Commit:
         self.begun.append(job.id)
 
         def finish() -> AnyResult:
@@ -263,7 +263,7 @@ def test_a_painter_that_is_ended_gives_back_what_is_being_stored(
 
     painter = Storing(cluster, stores)
 
-    def paint(job: Job, batch: AnyBatch) -> Finish:
+    def paint(job: Job, batch: AnyBatch) -> Commit:
         if painter.begun:
             raise SystemExit(0)
         return painter.paint(job, batch)

@@ -21,10 +21,9 @@ from medley.records.jobs import StyleTransfer
 from medley.records.options import StyleTransferOptions
 from medley.records.results import Finished
 from medley_producer.submit import Request, submit
-from medley_workers.jobs.delivery import deliver
 from medley_workers.numbers.transfer import start_image
 from outcomes import an_outcome, list_outcomes, transfers
-from painters import Painter
+from painters import Painter, deliver
 
 
 @pytest.fixture
@@ -99,7 +98,7 @@ def test_what_a_dead_painter_did_not_send_out_is_found(cluster: Cluster, chain: 
     cluster.ledger._redis.delete(QUEUES["bulk"])
     desk = Painter(cluster).desk
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("medley_workers.jobs.delivery.follow_on", lambda *_: None)  # it dies before that
+        patch.setattr("medley_workers.jobs.concluding.follow_on", lambda *_: None)  # it dies before that
         deliver(desk, "b", chain[0])
     assert waiting(cluster) == 0
     assert reconcile(cluster, "b") == 1
@@ -125,7 +124,7 @@ def test_what_follows_a_failure_fails_for_its_reason(
 
 def test_what_follows_a_failure_fails_even_if_its_painter_died(cluster: Cluster, batch: Batch) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("medley_workers.jobs.delivery.follow_on", lambda *_: None)
+        patch.setattr("medley_workers.jobs.concluding.follow_on", lambda *_: None)
         for job in (job for job in transfers(cluster.storage, batch) if job.init is None):
             deliver(Painter(cluster, ImageError("It is torn.")).desk, "b", job)
     assert reconcile(cluster, "b") == 0

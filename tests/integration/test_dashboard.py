@@ -29,12 +29,11 @@ from medley.records.batches import Batch, Sampling
 from medley.records.networks import WalkOptions
 from medley.records.options import StyleTransferOptions
 from medley.telling import quiet
-from medley_producer.commands.walking import submit_walk
 from medley_producer.dashboard import farm as farming
 from medley_producer.dashboard.views import BatchView
 from medley_producer.local import private_redis
 from medley_producer.status import being_painted
-from medley_producer.submit import Request, submit
+from medley_producer.submit import Request, submit, submit_walk
 from medley_workers.jobs.watching import Watch
 from medley_workers.pulse import Pulse
 from outcomes import an_outcome

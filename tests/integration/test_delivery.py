@@ -36,11 +36,10 @@ from medley.records.options import StyleTransferOptions
 from medley.records.results import AnyResult
 from medley.settings import Settings
 from medley_producer.submit import Request, submit
-from medley_workers.jobs.delivery import deliver
 from medley_workers.jobs.desk import Desk
 from medley_workers.jobs.suspicion import why_stop
 from outcomes import an_outcome, list_outcomes
-from painters import Painter, result_of
+from painters import Painter, deliver, result_of
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from examining import findings_of, greet
 from medley.settings import Settings
-from medley_producer.doctor import WITHIN_S, Examination, Finding, examine, machine, painting, tell_finding
+from medley_producer.doctor import WITHIN_S, Examination, Finding, examine, machine, painting, print_finding
 from medley_workers.network import weights
 
 
@@ -80,7 +80,7 @@ def test_what_is_broken_is_told_line_by_line_and_exits_1() -> None:
 def test_a_terminal_shows_coloured_marks_and_the_remedy_below() -> None:
     console = Console(file=io.StringIO(), force_terminal=True, color_system="standard", width=40)
     with console.capture() as shown:
-        tell_finding(console, Finding("disk", "red", "0.1 GB free for [/tmp], which is little", "Make room."))
+        print_finding(console, Finding("disk", "red", "0.1 GB free for [/tmp], which is little", "Make room."))
     first, second = shown.get().splitlines()
     assert first == "\x1b[1;31m✗\x1b[0m disk              0.1 GB free for [/tmp], which is little"
     assert "-> Make room." in second
@@ -90,7 +90,7 @@ def test_a_terminal_shows_coloured_marks_and_the_remedy_below() -> None:
 def test_a_machine_without_torch_can_submit_and_is_not_red() -> None:
     found = {finding.name: finding for finding in examine()}
     assert found["torch"] == Finding(
-        "torch", "yellow", "not installed: this machine can submit, but not paint", "pip install 'medley[worker]'"
+        "torch", "yellow", "not installed: this machine can submit, but not paint", "pip install 'medley-farm[worker]'"
     )
     assert "weights" not in found
     assert found["Redis"].found.startswith("none set; a private ")

@@ -69,7 +69,7 @@ def test_what_the_first_try_held_is_free_for_the_second(tmp_path: Path) -> None:
 
     def look(step: Step, _: float | None) -> None:
         if not held and step.index == 15:
-            held.append(weakref.ref(step.memory))  # which has the canvas and the optimiser
+            held.append(weakref.ref(step.optimizer_state))  # which has the canvas and the optimiser
             assert held[0]() is not None
             raise torch.OutOfMemoryError("CUDA out of memory.")
         if held:

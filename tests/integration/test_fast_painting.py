@@ -17,12 +17,15 @@ from medley.records.base import JobId
 from medley.records.jobs import StyleTransfer
 from medley.records.options import StyleTransferOptions
 from medley.records.results import Result
-from medley_workers.jobs.easel import Look
+from medley_workers.jobs import painting
+from medley_workers.jobs.inputs import Inputs, gather
+from medley_workers.jobs.keeper import Look
 from medley_workers.jobs.painting import paint_together
-from medley_workers.jobs.scene import Gathered, Studio, gather, set_up
+from medley_workers.jobs.scene import Studio, set_up
 from medley_workers.numbers.fast import Descent
-from medley_workers.numbers.targets import TargetCache, Tensors
-from medley_workers.numbers.transfer import Kept, Step
+from medley_workers.numbers.targets import TargetCache
+from medley_workers.numbers.tensors import Tensors
+from medley_workers.numbers.transfer import Snapshot, Step
 from studio import LAYERS, Faulty, make_batch, make_job, open_studio, paint_job
 
 
@@ -79,7 +82,7 @@ def test_a_result_says_what_was_chosen(studio: Studio, a_job: Make) -> None:
     assert result.chosen is not None
     assert result.chosen.precision == "fast"
     assert result.chosen.reason == ""
-    assert result.chosen.arithmetic == studio.engine(asked).arithmetic
+    assert result.chosen.arithmetic == studio.fast_network(asked).arithmetic
     assert [level[:2] for level in result.chosen.levels] == [(24, 18), (48, 36)]
     assert sum(level[2] for level in result.chosen.levels) > 0
     assert set(result.chosen.left_out) <= set(asked.style_layers)
@@ -160,13 +163,9 @@ def together(
     jobs: Sequence[StyleTransfer],
     asked: StyleTransferOptions,
     looks: Mapping[JobId, Look] | None = None,
-    gathered: Mapping[JobId, Gathered] | None = None,
 ) -> dict[JobId, Result | Exception]:
-    painting = paint_together(
-        jobs, make_batch(asked), studio, {job.id: no_look for job in jobs} | dict(looks or {}), gathered or {}
-    )
     found: dict[JobId, Result | Exception] = {}
-    for job, ended in painting:
+    for job, ended in paint_together(jobs, make_batch(asked), studio, lambda job: (looks or {}).get(job.id, no_look)):
         assert job not in found, "it ended twice"
         found[job] = ended if isinstance(ended, Exception) else committed(ended)
     return found
@@ -203,11 +202,11 @@ def test_jobs_of_one_size_are_painted_together_and_each_ends_by_itself(
     studio: Studio, five: list[StyleTransfer]
 ) -> None:
     asked = options(frame_every=5)
-    broken, first, second, higher, third = (job.id for job in five)
+    _, first, second, _, third = (job.id for job in five)
     found = together(studio, five, asked)
-    assert set(found) == {broken, first, second, third}
-    assert higher not in found
-    assert isinstance(found[broken], ImageError)
+    assert set(found) == {first, second, third}
+    with pytest.raises(ImageError):
+        paint_job(five[0], make_batch(asked), studio, no_look)
     results = results_in(found)
     assert [result.job_id for result in results] == [first, second, third]
     for result in results:
@@ -235,12 +234,16 @@ def test_together_each_comes_to_what_it_comes_to_alone(
             assert found[job.id].png_loss == pytest.approx(alone.png_loss, rel=0.15)
 
 
-def test_a_job_whose_numbers_end_fails_alone(studio: Studio, a_job: Make) -> None:
+def test_a_job_whose_numbers_end_fails_alone(studio: Studio, a_job: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = options(frame_every=5)
     jobs = [a_job(asked, n, 100 + n) for n in range(3)]
-    inputs = gather(jobs[1], asked, studio)
-    broken = replace(inputs, content=torch.full_like(inputs.content, torch.nan))
-    found = together(studio, jobs, asked, gathered={jobs[1].id: broken})
+
+    def broken(job: StyleTransfer, *where: Any) -> Inputs:
+        inputs = gather(job, *where)
+        return replace(inputs, content=torch.full_like(inputs.content, torch.nan)) if job is jobs[1] else inputs
+
+    monkeypatch.setattr(painting, "gather", broken)
+    found = together(studio, jobs, asked)
     assert isinstance(found[jobs[1].id], NumbersError)
     results = results_in(found)
     assert {result.job_id for result in results} == {jobs[0].id, jobs[2].id}
@@ -255,8 +258,8 @@ def test_nothing_is_painted_for_jobs_that_have_all_failed(
     made: list[int] = []
     steps_of = Descent.steps
 
-    def counted(descent: Descent, kept: Kept | None = None) -> Iterator[Sequence[Step]]:
-        for steps in steps_of(descent, kept):
+    def counted(descent: Descent, snapshot: Snapshot | None = None) -> Iterator[Sequence[Step]]:
+        for steps in steps_of(descent, snapshot):
             made.append(steps[0].index)
             yield steps
 

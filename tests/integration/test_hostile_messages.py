@@ -39,9 +39,9 @@ from medley.records.pictures import Picture, Style
 from medley.records.results import Result
 from medley.settings import Settings
 from medley_producer.submit import Request, submit
-from medley_workers.jobs.delivery import deliver
 from medley_workers.jobs.desk import Desk
 from outcomes import list_outcomes, transfers
+from painters import deliver
 
 SEED = 6
 

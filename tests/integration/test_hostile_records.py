@@ -24,15 +24,15 @@ from medley.batches.stored import read_batch, read_manifest, read_outcome, read_
 from medley.cluster import Cluster
 from medley.errors import MedleyError, UsageError
 from medley.records.base import Digest, Record
-from medley.records.batches import Batch, Sampling
+from medley.records.batches import Batch, Control, Sampling
 from medley.records.jobs import StyleTransfer
 from medley.records.options import StyleTransferOptions
-from medley.records.results import Control, Finished, Result, Seconds, StoredFile
+from medley.records.results import Finished, Result, Seconds, StoredFile
 from medley_producer.cli import main
 from medley_producer.submit import Request, submit
-from medley_workers.jobs.delivery import deliver
 from medley_workers.jobs.desk import Desk
 from outcomes import an_outcome, transfers
+from painters import deliver
 
 # Who gives up half-way through a manifest leaves its temporary folder to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore:Implicitly cleaning up:ResourceWarning")

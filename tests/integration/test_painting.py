@@ -18,8 +18,9 @@ from medley import keys
 from medley.errors import ImageError, ObjectMissing, StorageRefused, StorageUnreachable
 from medley.records.jobs import ENGINE, HowMade, StyleTransfer
 from medley.records.options import StyleTransferOptions
-from medley.records.pictures import DEFAULT_WEIGHTS, Picture
+from medley.records.pictures import Picture
 from medley.records.results import Result
+from medley.records.weights import DEFAULT_WEIGHTS
 from medley.settings import Settings
 from medley_workers.gpus import take_gpu
 from medley_workers.jobs.scene import Studio

@@ -115,10 +115,8 @@ def test_a_video_is_the_same_from_a_folder_and_from_s3(
 def test_a_large_batch_gives_a_medley_of_some_evenly_chosen(cluster: Cluster, dataset: Path, tmp_path: Path) -> None:
     batch = paint_batch(cluster, all_pairs(dataset, contents=4), fail=2, num_steps=1)
     seen: list[str] = []
-    summary = make_medley(
-        source_of(cluster, batch), tmp_path / "a.mp4", SHORT.model_copy(update={"pairs": 5}),
-        told=lambda what, done, total: seen.append(f"{what} {done}/{total}"),
-    )  # fmt: skip
+    source = replace(source_of(cluster, batch), told=lambda what, done, total: seen.append(f"{what} {done}/{total}"))
+    summary = make_medley(source, tmp_path / "a.mp4", SHORT.model_copy(update={"pairs": 5}))
     assert summary.scenes == 5
     assert seen == [f"making the video {n}/50" for n in range(50)]
 

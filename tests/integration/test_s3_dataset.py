@@ -23,9 +23,10 @@ from medley.records.jobs import StyleTransfer
 from medley.records.options import StyleTransferOptions
 from medley.settings import Settings
 from medley.storage.s3 import S3Storage
+from medley.telling import quiet
 from medley_producer.choosing import Choice, Pools, choose, picture_of
 from medley_producer.datasets.buckets import Buckets
-from medley_producer.datasets.scanning import Scanned, quiet, scan
+from medley_producer.datasets.scanning import Scanned, scan
 from medley_producer.submit import Request, submit
 from servers import S3Server
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from medley.costs import Trial, TrialRequest, bytes_needed
+from medley.costs import bytes_needed
 from medley.errors import UsageError
 from medley.records.options import StyleTransferOptions
+from medley.records.trials import Trial, TrialRequest
 from medley.settings import Settings
 from medley_producer import estimating
 from medley_producer.estimating import estimate
@@ -22,8 +23,8 @@ HUGE = (8_192, 8_192)
 MEASURE = """
 import json, sys, torch
 from medley.records.options import StyleTransferOptions
-from medley.records.pictures import DEFAULT_WEIGHTS
-from medley_workers.network.codebook import load_weights
+from medley.records.weights import DEFAULT_WEIGHTS
+from medley_workers.network.loading import load_weights
 from medley_workers.numbers.losses import Objective
 from medley_workers.numbers.transfer import transfer
 from medley_workers.network.vgg import Network

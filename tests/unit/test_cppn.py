@@ -13,10 +13,10 @@ from PIL import Image
 from pydantic import ValidationError
 
 from medley.errors import StorageRefused, UsageError
-from medley.records.networks import CHUNK, MOST_ART_PX, ArtOptions, NetworkOptions, WalkOptions
-from medley_workers.random_networks.art import frames, paint
+from medley.records.networks import MOST_ART_PX, STRETCH, ArtOptions, NetworkOptions, WalkOptions
+from medley_workers.random_networks.art import frames, render_png
 from medley_workers.random_networks.bezier import walk
-from medley_workers.random_networks.cppn import Network
+from medley_workers.random_networks.cppn import RandomNetwork
 
 
 def art(**changes: Any) -> ArtOptions:
@@ -25,7 +25,7 @@ def art(**changes: Any) -> ArtOptions:
 
 def rendered(options: ArtOptions) -> Any:
     """(H, W, C)."""
-    return Network(options, len(options.z)).render(np.array([options.z]))[0]
+    return RandomNetwork(options, len(options.z)).render(np.array([options.z]))[0]
 
 
 # What may be asked for.
@@ -92,7 +92,7 @@ def test_only_what_bears_on_a_stretch_of_frames_is_its_identity() -> None:
 
 
 def test_a_job_has_a_chunk_of_frames() -> None:
-    assert WalkOptions().num_steps == CHUNK
+    assert WalkOptions().num_steps == STRETCH
     assert WalkOptions(frames=7).num_steps == 7
 
 
@@ -107,7 +107,7 @@ def video() -> WalkOptions:
 
 
 def test_bytes_depend_neither_on_threads_nor_on_the_frames_beside(video: WalkOptions) -> None:
-    network, z = Network(video, 3), walk(video)
+    network, z = RandomNetwork(video, 3), walk(video)
     alone = np.concatenate([network.render(z[n : n + 1], threads=1) for n in range(6)])
     assert alone.shape == (6, 170, 203, 3)
     assert len(np.unique(alone.reshape(6, -1), axis=0)) == 6
@@ -118,7 +118,7 @@ def test_bytes_depend_neither_on_threads_nor_on_the_frames_beside(video: WalkOpt
 
 def test_stretches_of_a_walk_join(video: WalkOptions, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = np.stack(list(frames(video, 0, 6)))
-    assert whole.tobytes() == Network(video, 3).render(walk(video)).tobytes()
+    assert whole.tobytes() == RandomNetwork(video, 3).render(walk(video)).tobytes()
     monkeypatch.setattr("medley_workers.random_networks.art._BATCH_BYTES", 2 * 203 * 170 * 3)  # two frames at a time
     stretches = [*frames(video, 0, 1, threads=3), *frames(video, 1, 3, threads=2), *frames(video, 4, 2, threads=1)]
     assert np.stack(stretches).tobytes() == whole.tobytes()
@@ -128,7 +128,7 @@ def test_stretches_of_a_walk_join(video: WalkOptions, monkeypatch: pytest.Monkey
 def test_any_range_of_pixels_is_cut_from_the_same_picture(units: int) -> None:
     options = art(xres=150, yres=133, units=units, depth=3)
     whole = rendered(options).reshape(-1, 3)
-    network, z = Network(options, 2), np.array([options.z])
+    network, z = RandomNetwork(options, 2), np.array([options.z])
     for begin, end in ((0, 1), (1, 4096), (4095, 4098), (7001, 15000), (19949, 19950), (0, 19950)):
         assert (network.pixels(z, begin, end)[0] == whole[begin:end]).all()
 
@@ -147,7 +147,7 @@ def test_rendering_leaves_torch_as_it_was() -> None:
 
 def test_an_error_in_a_thread_is_raised() -> None:
     with pytest.raises(ValueError, match="broadcast"):
-        Network(art(), 2).render(np.zeros((1, 3)), threads=2)
+        RandomNetwork(art(), 2).render(np.zeros((1, 3)), threads=2)
 
 
 # Pictures in files.
@@ -158,7 +158,7 @@ def test_an_error_in_a_thread_is_raised() -> None:
 def test_the_file_is_a_png_of_the_picture(color_space: str, mode: str, size: tuple[int, int], tmp_path: Path) -> None:
     options = art(color_space=color_space, xres=size[0], yres=size[1], depth=2)
     path, told = tmp_path / "new" / "art.png", []
-    paint(options, path, lambda done, total: told.append((done, total)))
+    render_png(options, path, lambda done, total: told.append((done, total)))
     with Image.open(path) as picture:
         assert (picture.mode, picture.size) == (mode, size)
         assert (np.asarray(picture).reshape(size[1], size[0], -1) == rendered(options)).all()
@@ -173,7 +173,7 @@ def test_the_file_is_a_png_of_the_picture(color_space: str, mode: str, size: tup
 def test_the_file_depends_neither_on_threads_nor_on_how_far_others_are(tmp_path: Path) -> None:
     options = art(xres=600, yres=900, depth=1, units=4)
     for threads in (1, 2, 3):
-        paint(options, tmp_path / f"{threads}.png", threads=threads)
+        render_png(options, tmp_path / f"{threads}.png", threads=threads)
     assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
 
 
@@ -181,7 +181,7 @@ def test_bands_leave_no_seams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("medley_workers.random_networks.art._BAND_TILES", 0)
     for pixels in (1, 5_000, 10**6):
         monkeypatch.setattr("medley_workers.random_networks.art._BAND_PIXELS", pixels)
-        paint(art(xres=99, depth=2), tmp_path / "art.png")
+        render_png(art(xres=99, depth=2), tmp_path / "art.png")
         with Image.open(tmp_path / "art.png") as picture:
             assert (np.asarray(picture) == rendered(art(xres=99, depth=2))).all()
 
@@ -195,21 +195,21 @@ def test_what_is_interrupted_leaves_what_was_there(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        paint(art(xres=500, yres=2000, depth=1, units=2), path, interrupted)
+        render_png(art(xres=500, yres=2000, depth=1, units=2), path, interrupted)
     assert list(tmp_path.iterdir()) == [path]
     assert path.read_bytes() == b"before"
 
 
 def test_a_folder_in_the_way_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(StorageRefused, match="cannot be used"):
-        paint(art(), tmp_path)
+        render_png(art(), tmp_path)
 
 
 def test_memory_is_for_a_few_bands_only(tmp_path: Path) -> None:
     options = art(xres=1000, yres=12_000, units=2, depth=1, color_space="bw")
     tracemalloc.start()
     try:
-        paint(options, tmp_path / "art.png", threads=2)
+        render_png(options, tmp_path / "art.png", threads=2)
         assert tracemalloc.get_traced_memory()[1] < 5_000_000, "the picture has 12,000,000 bytes"
     finally:
         tracemalloc.stop()
@@ -217,7 +217,7 @@ def test_memory_is_for_a_few_bands_only(tmp_path: Path) -> None:
 
 def test_a_picture_of_the_greatest_size_can_be_begun() -> None:
     options = art(xres=MOST_ART_PX, z=())
-    network = Network(NetworkOptions.model_validate(options.model_dump(exclude={"z"})), 0)
+    network = RandomNetwork(NetworkOptions.model_validate(options.model_dump(exclude={"z"})), 0)
     last = network.pixels(np.zeros((1, 0)), MOST_ART_PX**2 - 2, MOST_ART_PX**2)
-    corner = Network(art(xres=2, xlim=(1 - 2 / (MOST_ART_PX - 1), 1), ylim=(0.5, 1), yres=2, z=()), 0)
+    corner = RandomNetwork(art(xres=2, xlim=(1 - 2 / (MOST_ART_PX - 1), 1), ylim=(0.5, 1), yres=2, z=()), 0)
     assert (last[0, -1] == corner.render(np.zeros((1, 0)))[0, -1, -1]).all()

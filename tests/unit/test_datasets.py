@@ -14,7 +14,8 @@ from medley.errors import DatasetError
 from medley.settings import Settings
 from medley_producer.datasets import scanning as datasets
 from medley_producer.datasets.buckets import Buckets
-from medley_producer.datasets.scanning import Entry, Scanned
+from medley_producer.datasets.entries import Entry
+from medley_producer.datasets.scanning import Scanned
 
 PAINTINGS = """artist,date,genre,style,title,in_train,new_filename
 Claude Monet,1872,marina,Impressionism,"Impression, Sunrise",False,1.jpg

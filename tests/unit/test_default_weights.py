@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from medley.records.pictures import DEFAULT_CONVOLUTIONS, DEFAULT_WEIGHTS
+from medley.records.weights import DEFAULT_CONVOLUTIONS, DEFAULT_WEIGHTS
 from medley.settings import Settings
 from medley_workers.compressing.likeness import relative_errors, view
 from medley_workers.compressing.sources import FLOAT_WEIGHTS, read_source
-from medley_workers.network.codebook import LICENCE, describe, load_weights
 from medley_workers.network.convolutions import convolution_shapes
+from medley_workers.network.loading import LICENCE, describe, load_weights
 from medley_workers.network.vgg import Network
 from medley_workers.network.weights import find_weights
 
@@ -23,8 +23,8 @@ FLOATS_MB = 51.8
 PROCESS = """
 import json, re, sys
 from pathlib import Path
-from medley.records.pictures import DEFAULT_WEIGHTS
-from medley_workers.network.codebook import load_weights
+from medley.records.weights import DEFAULT_WEIGHTS
+from medley_workers.network.loading import load_weights
 from medley_workers.network.vgg import Network
 from medley_workers.network.weights import find_weights
 

@@ -18,6 +18,7 @@ from medley.settings import Settings
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 README = DEPLOY / "README.md"
+OPERATIONS = ROOT / "docs" / "operations.md"
 GRAFANA = DEPLOY / "grafana" / "provisioning" / "dashboards" / "medley.json"
 RULES = DEPLOY / "prometheus" / "rules.yml"
 
@@ -57,7 +58,7 @@ def test_prometheus_reads_the_settings_that_the_readme_has_for_it(tmp_path: Path
 
 
 def test_workers_are_scaled_by_the_queues_of_their_engine() -> None:
-    assert set(re.findall(r"finish\)\[\.\](\d+)", README.read_text())) == {str(ENGINE)}
+    assert set(re.findall(r"finish\)\[\.\](\d+)", OPERATIONS.read_text())) == {str(ENGINE)}
 
 
 def test_every_alert_has_a_test_that_sees_it_fire() -> None:
@@ -73,15 +74,11 @@ def test_every_alert_has_a_test_that_sees_it_fire() -> None:
 
 
 def test_every_alert_is_in_the_runbook() -> None:
-    readme = README.read_text()
-    for alert in re.findall(r"alert: (\w+)", RULES.read_text()):
-        assert f"| `{alert}` |" in readme
-    headings = {
-        re.sub(r"[^a-z0-9 -]", "", line.lstrip("# ").lower()).replace(" ", "-")
-        for line in readme.splitlines()
-        if line.startswith("#")
-    }
-    assert set(re.findall(r"\]\(#([^)]+)\)", readme)) <= headings
+    rules, runbook = RULES.read_text(), OPERATIONS.read_text()
+    for alert in re.findall(r"alert: (\w+)", rules):
+        assert f"| `{alert}` |" in runbook
+    for heading in re.findall(r'docs/operations.md, \\?"(.+?)\\?"', rules):
+        assert f"### {heading.rstrip('.')}\n" in runbook
 
 
 def test_the_queries_of_every_panel_are_queries(tmp_path: Path) -> None:

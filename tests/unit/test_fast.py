@@ -16,14 +16,14 @@ from conftest import draw_picture
 from medley.errors import UsageError
 from medley.records.options import StyleTransferOptions
 from medley_workers.numbers.arithmetic import Arithmetic
-from medley_workers.numbers.chain import Chain
 from medley_workers.numbers.colours import keep_colours
-from medley_workers.numbers.engine import Engine
+from medley_workers.numbers.extractor import Extractor
 from medley_workers.numbers.fast import Descent
+from medley_workers.numbers.fast_network import FastNetwork
 from medley_workers.numbers.losses import Objective
 from medley_workers.numbers.scale import Subject
 from medley_workers.numbers.tensors import MEAN_BGR, to_picture, to_tensor
-from medley_workers.numbers.transfer import Kept, Step, transfer
+from medley_workers.numbers.transfer import Snapshot, Step, transfer
 from studio import network
 
 BLACK = -torch.tensor(MEAN_BGR).reshape(3, 1, 1)
@@ -76,22 +76,22 @@ def told(step: Step) -> Told:
     return Told(step.index, loss, step.canvas.clone(), step.is_last)
 
 
-def engine(arithmetic: Arithmetic = "channels_last", most_bytes: int = 0) -> Engine:
-    return Engine(network(), arithmetic, most_bytes)
+def fast_network(arithmetic: Arithmetic = "channels_last", most_bytes: int = 0) -> FastNetwork:
+    return FastNetwork(network(), arithmetic, most_bytes)
 
 
 def painted_together(
-    subjects: Sequence[Subject], asked: StyleTransferOptions, kept: Kept | None = None
+    subjects: Sequence[Subject], asked: StyleTransferOptions, snapshot: Snapshot | None = None
 ) -> Mapping[int, list[Told]]:
     found: dict[int, list[Told]] = {number: [] for number in range(len(subjects))}
-    for steps in Descent(engine(), subjects, asked).steps(kept):
+    for steps in Descent(fast_network(), subjects, asked).steps(snapshot):
         for step in steps:
             found[step.picture].append(told(step))
     return found
 
 
-def painted(subject: Subject, asked: StyleTransferOptions, kept: Kept | None = None) -> list[Told]:
-    return painted_together([subject], asked, kept)[0]
+def painted(subject: Subject, asked: StyleTransferOptions, snapshot: Snapshot | None = None) -> list[Told]:
+    return painted_together([subject], asked, snapshot)[0]
 
 
 def plain_loss(subject: Subject, asked: StyleTransferOptions, canvas: Tensor) -> float:
@@ -124,7 +124,7 @@ def default(draw: Draw) -> tuple[Subject, StyleTransferOptions, list[Told]]:
     """A painting with the default layers; what is given is not to be changed."""
     subject = Subject(draw(1, (64, 48)), [draw(101, (64, 48))], [1.0])
     asked = StyleTransferOptions(num_steps=60, levels=2)
-    found = [told(step) for (step,) in Descent(engine("auto"), [subject], asked).steps()]  # type: ignore[arg-type]
+    found = [told(step) for (step,) in Descent(fast_network("auto"), [subject], asked).steps()]  # type: ignore[arg-type]
     return subject, asked, found
 
 
@@ -211,7 +211,7 @@ def test_the_first_canvas_is_what_was_asked_for(preserve_color: str | None, draw
         if asked.init == "noise":
             start = torch.randn(start.shape, generator=torch.Generator().manual_seed(0))
         colours = keep_colours(subject.content, asked)
-        (first,) = next(iter(Descent(engine(), [subject], asked).steps()))
+        (first,) = next(iter(Descent(fast_network(), [subject], asked).steps()))
         expected = colours.within(colours.canvas(start))
         assert torch.allclose(first.canvas, expected, atol=1e-3)
         assert first.index == 0
@@ -317,7 +317,7 @@ def test_a_picture_that_is_not_finite_does_not_choose_the_layers(draw: Draw) -> 
     broken.content[0, 0, 3, 4] = torch.nan
     chosen = []
     for subjects in ([fine], [fine, broken]):
-        descent = Descent(engine(), subjects, asked)
+        descent = Descent(fast_network(), subjects, asked)
         next(iter(descent.steps()))
         chosen.append(descent.left_out)
     assert chosen[0] == chosen[1] == frozenset()
@@ -326,7 +326,7 @@ def test_a_picture_that_is_not_finite_does_not_choose_the_layers(draw: Draw) -> 
 def test_deep_layers_that_have_next_to_nothing_of_the_loss_are_left_out_and_told_all_the_same(draw: Draw) -> None:
     asked = options(content_layers=("block1_relu1",), style_layer_weights=(1.0, 1e-3, 1e-9))
     subject = subject_of(draw)
-    descent = Descent(engine(), [subject], asked)
+    descent = Descent(fast_network(), [subject], asked)
     steps = [told(step) for (step,) in descent.steps()]
     assert descent.left_out == {"block3_relu1"}
     assert steps[-1].loss == pytest.approx(plain_loss(subject, asked, steps[-1].canvas), rel=1e-5)
@@ -343,7 +343,7 @@ def test_a_layer_that_comes_to_matter_is_in_the_plain_steps(draw: Draw) -> None:
         content_layers=("block1_relu1",), content_weight=0.0, num_steps=40, style_layers=layers,
         style_layer_weights=(1.0, 0.04 * first / deep),
     )  # fmt: skip
-    descent = Descent(engine(), [subject], asked)
+    descent = Descent(fast_network(), [subject], asked)
     left_out: list[frozenset[str]] = []
     for (step,) in descent.steps():
         left_out.append(descent.left_out)
@@ -358,7 +358,7 @@ def test_a_canvas_that_was_kept_is_gone_on_with(at: int, draw: Draw) -> None:
     """The optimiser begins anew: at the end, that costs little."""
     subject, asked = subject_of(draw), options()
     steps = painted(subject, asked)
-    found = painted(subject, asked, Kept(at, steps[at].canvas, {}))
+    found = painted(subject, asked, Snapshot(at, steps[at].canvas, {}))
     assert [step.index for step in found] == list(range(at, 21))
     assert torch.equal(found[0].canvas, steps[at].canvas)
     assert [step.is_last for step in found] == [False] * (20 - at) + [True]
@@ -370,7 +370,7 @@ def test_a_canvas_that_was_kept_is_gone_on_with(at: int, draw: Draw) -> None:
 def test_what_is_gone_on_with_at_the_start_has_a_first_step(draw: Draw) -> None:
     """As the exact path's has."""
     subject, asked = subject_of(draw), options(num_steps=6)
-    found = painted(subject, asked, Kept(0, subject.content, {}))
+    found = painted(subject, asked, Snapshot(0, subject.content, {}))
     assert [step.index for step in found] == list(range(7))
 
 
@@ -398,7 +398,7 @@ def test_pictures_too_small_are_refused(size: tuple[int, int], draw: Draw) -> No
     fine, small = draw(0), draw(1, size)
     for content, style in ((small, fine), (fine, small)):
         with pytest.raises(UsageError, match="too small"):
-            Descent(engine(), [Subject(content, [style], [1.0])], options())
+            Descent(fast_network(), [Subject(content, [style], [1.0])], options())
 
 
 class Looks:
@@ -406,13 +406,13 @@ class Looks:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.pictures = 0
-        forward = Chain.forward
+        forward = Extractor.forward
 
-        def counted(chain: Chain, image: Tensor, **how: Any) -> dict[str, Tensor]:
+        def counted(extractor: Extractor, image: Tensor, **how: Any) -> dict[str, Tensor]:
             self.pictures += 1
-            return forward(chain, image, **how)
+            return forward(extractor, image, **how)
 
-        monkeypatch.setattr(Chain, "forward", counted)
+        monkeypatch.setattr(Extractor, "forward", counted)
 
 
 def named(draw: Draw, content: int, style: int) -> Subject:
@@ -421,7 +421,7 @@ def named(draw: Draw, content: int, style: int) -> Subject:
 
 def test_a_photo_and_a_style_are_looked_at_once(draw: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
     looks = Looks(monkeypatch)
-    keeping = engine(most_bytes=10**9)
+    keeping = fast_network(most_bytes=10**9)
     seen = []
     for content, style in ((0, 100), (0, 101), (1, 100), (1, 101), (0, 100)):
         before = looks.pictures
@@ -434,7 +434,7 @@ def test_a_photo_and_a_style_are_looked_at_once(draw: Draw, monkeypatch: pytest.
 def test_without_room_or_names_nothing_is_kept(
     change: dict[str, Any], draw: Draw, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keeping = engine(most_bytes=change.get("most_bytes", 10**9))
+    keeping = fast_network(most_bytes=change.get("most_bytes", 10**9))
     names = change.get("names", ("c", "s"))
     looks = Looks(monkeypatch)
     for _ in range(2):
@@ -457,7 +457,7 @@ OTHERS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 @pytest.mark.parametrize("case", OTHERS)
 def test_what_was_kept_for_other_options_is_not_taken(case: str, draw: Draw) -> None:
     first, second = (options(**changes) for changes in OTHERS[case])
-    keeping = engine(most_bytes=10**9)
+    keeping = fast_network(most_bytes=10**9)
     for asked in (first, second, first):
         subject = named(draw, 0, 100)
         colours = keep_colours(subject.content, asked)
@@ -468,7 +468,7 @@ def test_what_was_kept_for_other_options_is_not_taken(case: str, draw: Draw) -> 
 
 def test_the_style_of_a_smaller_level_is_not_taken_for_that_of_a_smaller_picture(draw: Draw) -> None:
     """Both are compared with contents of one size, and the styles are twice as large for the one as for the other."""
-    keeping = engine(most_bytes=10**9)
+    keeping = fast_network(most_bytes=10**9)
     asked = options(style_size=64, num_steps=10)
     names, style = ("c", "s"), draw(100, (64, 48))
     large, small = (Subject(draw(0, size), [style], [1.0], names=names) for size in ((96, 72), (48, 36)))
@@ -480,7 +480,7 @@ def test_the_style_of_a_smaller_level_is_not_taken_for_that_of_a_smaller_picture
 
 def test_the_loss_of_one_picture_is_told_of_each_subject(draw: Draw) -> None:
     subjects = [subject_of(draw, 0), subject_of(draw, 1)]
-    found = Descent(engine(), subjects, options()).losses(draw(7))
+    found = Descent(fast_network(), subjects, options()).losses(draw(7))
     for number, subject in enumerate(subjects):
         assert float(found.total[number]) == pytest.approx(plain_loss(subject, options(), draw(7)), rel=1e-5)
 
@@ -490,7 +490,7 @@ def test_a_history_is_kept_to(draw: Draw) -> None:
     subject, asked = subject_of(draw), options()
     ends = []
     for history in (60, 2):
-        *_, (last,) = Descent(engine(), [subject], asked, history=history).steps()
+        *_, (last,) = Descent(fast_network(), [subject], asked, history=history).steps()
         ends.append(told(last))
     assert not torch.equal(ends[0].canvas, ends[1].canvas)
     assert losses_of(ends[1:])[20] < 2 * losses_of(ends[:1])[20]
@@ -550,7 +550,7 @@ def test_no_step_at_full_size_waits_for_the_device(
     preserve_color: str | None, draw: Draw, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """But for the first of a phase, before which layers are chosen and targets are made."""
-    descent = Descent(engine(), [subject_of(draw)], options(preserve_color=preserve_color))
+    descent = Descent(fast_network(), [subject_of(draw)], options(preserve_color=preserve_color))
     found = waits_by_step(descent.steps(), monkeypatch)
     schedule = descent.schedule
     coarse = sum(level.cost for level in schedule.levels[:-1])

@@ -148,7 +148,7 @@ def test_heic_without_the_extra_says_what_to_install(monkeypatch: pytest.MonkeyP
     exif[0x0112] = 1
     (tmp_path / "IMG_0001.HEIC").write_bytes(heic(Image.fromarray(subject()), exif))
     monkeypatch.setitem(sys.modules, "pi_heif", None)
-    with pytest.raises(ImageError, match=r"^IMG_0001.HEIC is a HEIC picture.*pip install 'medley\[heic\]'"):
+    with pytest.raises(ImageError, match=r"^IMG_0001.HEIC is a HEIC picture.*pip install 'medley-farm\[heic\]'"):
         probe(tmp_path / "IMG_0001.HEIC", SETTINGS)
 
 

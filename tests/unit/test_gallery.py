@@ -18,8 +18,8 @@ from medley.media.curve import BOTTOM, LEFT, RIGHT, TOP, loss_curve
 from medley.media.gallery import (
     PAIRS_A_PAGE,
     Entry,
+    Input,
     Page,
-    Shown,
     gallery_page,
     url,
 )
@@ -75,10 +75,10 @@ def painted(name: str = "noon") -> Entry:
     """A pair whose every text and path has a name in it."""
     return Entry(
         title=name,
-        content=Shown(name, f"../small/{name}.jpg"),
-        styles=[Shown(name, name)],
+        content=Input(name, f"../small/{name}.jpg"),
+        styles=[Input(name, name)],
         picture=name,
-        thumb=name,
+        preview=name,
         size=(60, 40),
         frames=[(step, f"{name}/frames/{step:06d}.jpg") for step in (0, 10, 20)],
         losses=[(0, 3e6), (10, 2e4), (20, 1234.5)],
@@ -90,7 +90,7 @@ def painted(name: str = "noon") -> Entry:
 
 def page_of(name: str) -> Page:
     """A page that has everything, each part with a name in it."""
-    failed = Entry(title=name, content=Shown(name), problem=name, facts={name: name})
+    failed = Entry(title=name, content=Input(name), problem=name)
     return replace(
         PAGE,
         batch=name,
@@ -175,7 +175,7 @@ def test_full_page_is_lean() -> None:
     entry = replace(
         painted(),
         picture=f"{folder}/pastiche.png",
-        thumb=f"{folder}/thumb.jpg",
+        preview=f"{folder}/thumb.jpg",
         frames=[(step, f"{folder}/frames/{step:06d}.jpg") for step in range(0, 301, 10)],
         losses=[(step, 1e7 / (step + 1)) for step in range(301)],
     )
@@ -184,7 +184,7 @@ def test_full_page_is_lean() -> None:
 
 
 def test_failed_pair_says_why_and_has_no_viewer() -> None:
-    page = replace(PAGE, entries=[Entry(title="a", content=Shown("b"), problem="noon.jpg is empty.")], failed=1)
+    page = replace(PAGE, entries=[Entry(title="a", content=Input("b"), problem="noon.jpg is empty.")], failed=1)
     elements = Elements(gallery_page(page))
     assert "noon.jpg is empty." in elements.text
     assert "1 failed" in elements.text
@@ -205,7 +205,7 @@ def test_walk_has_its_video_and_filmstrip() -> None:
 
 
 def test_poster_has_the_shape_of_the_video() -> None:
-    entries = [replace(painted(), size=size, thumb=f"{size[0]}.jpg") for size in ((40, 60), (60, 40), (90, 60))]
+    entries = [replace(painted(), size=size, preview=f"{size[0]}.jpg") for size in ((40, 60), (60, 40), (90, 60))]
     for size, poster in (((600, 400), ["60.jpg"]), ((400, 400), [])):
         page = replace(PAGE, entries=entries, video="medley.mp4", video_size=size)
         assert Elements(gallery_page(page)).attributes("poster") == poster

@@ -15,8 +15,9 @@ import pytest
 from PIL import Image, ImageCms
 
 from medley.errors import ImageError
-from medley.media.images import Probe, encode_jpeg, encode_png, open_picture, png_text, probe, shown
+from medley.media.images import Probe, encode_jpeg, encode_png, open_picture, png_text, probe
 from medley.settings import Settings
+from medley.telling import shown
 
 SETTINGS = Settings()
 

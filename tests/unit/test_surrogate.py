@@ -13,9 +13,10 @@ from medley.records.options import StyleTransferOptions
 from medley_workers.network.convolutions import Convolutions
 from medley_workers.network.vgg import Network
 from medley_workers.numbers.arithmetic import Convolution, make
-from medley_workers.numbers.chain import Chain
+from medley_workers.numbers.extractor import Extractor
 from medley_workers.numbers.losses import Losses, Objective, gram
-from medley_workers.numbers.surrogate import Evaluation, StyleTarget, Surrogate, Targets, grams
+from medley_workers.numbers.surrogate import Evaluation, Surrogate, grams
+from medley_workers.numbers.targets import StyleTarget, Targets
 from studio import network
 
 THREE = ("block1_relu1", "block2_relu1", "block3_relu1")
@@ -53,16 +54,16 @@ def convolution(layer: str) -> Convolution:
     return make("float32", *network().convolution(layer))
 
 
-def chain_of(asked: StyleTransferOptions) -> Chain:
-    return Chain({*asked.content_layers, *asked.style_layers}, asked.pooling, convolution)
+def extractor_of(asked: StyleTransferOptions) -> Extractor:
+    return Extractor({*asked.content_layers, *asked.style_layers}, asked.pooling, convolution)
 
 
 def targets_of(asked: StyleTransferOptions, numbers: Sequence[int]) -> Targets:
-    chain = chain_of(asked)
-    contents = chain.forward(torch.cat([CONTENTS[n] for n in numbers]))
+    extractor = extractor_of(asked)
+    contents = extractor.forward(torch.cat([CONTENTS[n] for n in numbers]))
 
     def target(number: int, layer: str) -> StyleTarget:
-        seen = [grams(chain.forward(style)[layer])[0] for style in STYLES[number]]
+        seen = [grams(extractor.forward(style)[layer])[0] for style in STYLES[number]]
         return StyleTarget.blended(seen, BLEND[number])
 
     styles = {layer: StyleTarget.joined([target(n, layer) for n in numbers]) for layer in asked.style_layers}
@@ -70,7 +71,7 @@ def targets_of(asked: StyleTransferOptions, numbers: Sequence[int]) -> Targets:
 
 
 def surrogate_of(asked: StyleTransferOptions, numbers: Sequence[int] = (0, 1, 2)) -> Surrogate:
-    return Surrogate(chain_of(asked), asked, targets_of(asked, numbers))
+    return Surrogate(extractor_of(asked), asked, targets_of(asked, numbers))
 
 
 def plain(asked: StyleTransferOptions, number: int) -> tuple[Losses, Tensor]:
@@ -142,7 +143,7 @@ def test_layers_that_the_chain_lacks_do_not_count_and_the_others_keep_their_weig
     weights = (1.0, 0.1, 0.003)
     all_layers = options(style_layer_weights=weights, content_layers=("block2_relu1",))
     few = options(style_layers=THREE[:2], style_layer_weights=weights[:2], content_layers=("block2_relu1",))
-    without = Surrogate(chain_of(few), all_layers, targets_of(all_layers, (0, 1, 2)))(IMAGES)
+    without = Surrogate(extractor_of(few), all_layers, targets_of(all_layers, (0, 1, 2)))(IMAGES)
     expected = surrogate_of(few)(IMAGES)
     assert torch.equal(without.losses.total, expected.losses.total)
     assert torch.equal(without.slope(), expected.slope())
@@ -227,10 +228,10 @@ def ended(evaluation: Evaluation) -> list[bool]:
 def test_a_picture_that_has_nothing_left_to_gain_keeps_its_zero_gradient() -> None:
     """A content in its own style: all that is compared is equal from the start."""
     asked = options()
-    chain = chain_of(asked)
-    features = chain.forward(CONTENTS[0])
+    extractor = extractor_of(asked)
+    features = extractor.forward(CONTENTS[0])
     styles = {layer: StyleTarget.blended([grams(features[layer])[0]], [1.0]) for layer in THREE}
-    surrogate = Surrogate(chain, asked, Targets({"block3_relu1": features["block3_relu1"]}, styles))
+    surrogate = Surrogate(extractor, asked, Targets({"block3_relu1": features["block3_relu1"]}, styles))
     surrogate.whiten(["block3_relu1"], 0.01, CONTENTS[0])
     found = surrogate(CONTENTS[0])
     assert float(found.losses.total) == 0
@@ -242,7 +243,7 @@ def test_a_style_without_any_features_can_be_whitened() -> None:
     targets = targets_of(asked, (0, 1, 2))
     for target in targets.styles.values():
         target.gram[0] = 0
-    surrogate = Surrogate(chain_of(asked), asked, targets)
+    surrogate = Surrogate(extractor_of(asked), asked, targets)
     surrogate.whiten(THREE, 0.01, IMAGES)
     assert ended(surrogate(IMAGES)) == [True] * 3
 
@@ -273,12 +274,12 @@ def test_a_layer_of_one_pixel_has_a_gradient(arithmetic: Any) -> None:
     """Its memory is of both formats at once."""
     asked = options(style_layers=("block3_relu1",), content_layers=("block2_relu1",))
     layers = {*asked.content_layers, *asked.style_layers}
-    chain = Chain(layers, "max", lambda layer: make(arithmetic, *network().convolution(layer)))
+    extractor = Extractor(layers, "max", lambda layer: make(arithmetic, *network().convolution(layer)))
     image, style = picture(0, 4, 4), picture(1, 4, 5)
-    features = chain.forward(picture(2, 4, 4))
-    target = StyleTarget.blended([grams(chain.forward(style)["block3_relu1"])[0]], [1.0])
+    features = extractor.forward(picture(2, 4, 4))
+    target = StyleTarget.blended([grams(extractor.forward(style)["block3_relu1"])[0]], [1.0])
     content = {"block2_relu1": features["block2_relu1"].float()}
-    found = Surrogate(chain, asked, Targets(content, {"block3_relu1": target}))(image)
+    found = Surrogate(extractor, asked, Targets(content, {"block3_relu1": target}))(image)
     leaf = image.clone().requires_grad_()
     losses = Objective(network(), picture(2, 4, 4), [style], [1.0], asked)(leaf)
     (gradient,) = torch.autograd.grad(losses.total, leaf)

@@ -5,7 +5,8 @@ from collections.abc import Callable, Hashable
 import pytest
 import torch
 
-from medley_workers.numbers.targets import TargetCache, Tensors
+from medley_workers.numbers.targets import TargetCache
+from medley_workers.numbers.tensors import Tensors
 
 
 class Looking:

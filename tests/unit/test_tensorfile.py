@@ -11,7 +11,7 @@ import pytest
 import weight_files
 from conftest import wait_until
 from medley.errors import UsageError
-from medley_workers.network.codebook import describe, load_weights
+from medley_workers.network.loading import describe, load_weights
 from medley_workers.network.tensorfile import write_tensors
 
 METHODS = ("kmeans", "feedback")

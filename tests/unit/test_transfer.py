@@ -10,8 +10,8 @@ from torch import Tensor
 
 from medley.errors import NumbersError
 from medley.records.options import StyleTransferOptions
-from medley.records.pictures import DEFAULT_WEIGHTS
-from medley_workers.network.codebook import load_weights
+from medley.records.weights import DEFAULT_WEIGHTS
+from medley_workers.network.loading import load_weights
 from medley_workers.network.vgg import Network
 from medley_workers.network.weights import find_weights
 from medley_workers.numbers.losses import Losses, Objective
@@ -145,10 +145,10 @@ def test_what_was_kept_of_a_step_is_gone_on_with(at: int, optimizer: str, object
     for step in transfer(objective, content, chosen):
         steps.append(step)
         if step.index == at:
-            kept = step.kept()
-            canvas = kept.canvas.clone()
-    assert torch.equal(kept.canvas, canvas), "it stays as it was"
-    went_on = [*transfer(objective, start_image(content, chosen), chosen, kept=kept)]
+            snapshot = step.snapshot()
+            canvas = snapshot.canvas.clone()
+    assert torch.equal(snapshot.canvas, canvas), "it stays as it was"
+    went_on = [*transfer(objective, start_image(content, chosen), chosen, snapshot=snapshot)]
     assert [step.index for step in went_on] == list(range(at, 9))
     assert torch.equal(went_on[-1].canvas, steps[-1].canvas) or at == 8
     assert went_on[0].loss() == steps[at].loss()
@@ -156,8 +156,8 @@ def test_what_was_kept_of_a_step_is_gone_on_with(at: int, optimizer: str, object
 
 def test_what_is_kept_of_lbfgs_is_bounded(objective: Counted, content: Tensor) -> None:
     *_, last = transfer(objective, content, options(num_steps=20))
-    kept = last.kept()
-    assert sum(tensor.numel() for tensor in kept.memory.values()) <= 10 * content.numel() + 1
+    snapshot = last.snapshot()
+    assert sum(tensor.numel() for tensor in snapshot.optimizer_state.values()) <= 10 * content.numel() + 1
 
 
 def test_lbfgs_remembers_as_many_pairs_as_it_is_told(objective: Counted, content: Tensor) -> None:

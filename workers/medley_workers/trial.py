@@ -1,7 +1,7 @@
 """A few steps of a picture that nobody keeps, to learn what this machine takes for one: ``python -m`` this module.
 
-It reads a :class:`medley.costs.TrialRequest` as JSON from stdin and prints a :class:`medley.costs.Trial`. A process of
-its own does this, as whoever asks may have no torch, and gets all of the memory back when it ends.
+It reads a :class:`TrialRequest` as JSON from stdin and prints a :class:`Trial`. A process of its own does this, as
+whoever asks may have no torch, and gets all of the memory back when it ends.
 """
 
 import math
@@ -14,17 +14,19 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from medley.costs import Size, Trial, TrialRequest, histories, room_problem
+from medley.costs import histories, room_problem
 from medley.errors import MedleyError
+from medley.records.base import Size
+from medley.records.trials import Trial, TrialRequest
 from medley.settings import Settings
 from medley.sizes import rendered_size
 from medley_workers.gpus import take_gpu, visible_gpus
-from medley_workers.network.codebook import load_weights
+from medley_workers.network.loading import load_weights
 from medley_workers.network.vgg import Network
 from medley_workers.network.weights import find_weights
 from medley_workers.numbers.devices import choose_device, device_name, free_bytes, out_of_memory
-from medley_workers.numbers.engine import Engine
 from medley_workers.numbers.fast import Descent
+from medley_workers.numbers.fast_network import FastNetwork
 from medley_workers.numbers.losses import Objective
 from medley_workers.numbers.scale import Subject
 from medley_workers.numbers.tensors import size_of
@@ -92,8 +94,8 @@ def _step_s(network: Network, request: TrialRequest, settings: Settings) -> floa
         objective = Objective(network, content, styles, subject.weights, options)
         steps = transfer(objective, content, options)
     else:
-        engine = Engine(network, settings.arithmetic, graphs=settings.graphs)
-        steps = chain.from_iterable(Descent(engine, [subject], options).steps())
+        fast_network = FastNetwork(network, settings.arithmetic, graphs=settings.graphs)
+        steps = chain.from_iterable(Descent(fast_network, [subject], options).steps())
     return _timed(steps) * pixels / math.prod(size_of(content))
 
 

@@ -5,36 +5,28 @@ from argparse import Namespace
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
 from medley.batches.notifying import checked_url
 from medley.errors import UsageError
-from medley.qualities import quality
 from medley.records.base import BatchName, canonical_json
 from medley.records.batches import Sampling
 from medley.records.jobs import ENGINE
 from medley.records.options import StyleTransferOptions
 from medley.settings import Settings
-from medley_producer.again import paint_again
+from medley.telling import Told
+from medley_producer.again import find_again
 from medley_producer.choosing import Pools, picture_of
-from medley_producer.datasets.entries import is_picture
-from medley_producer.datasets.scanning import Entry
+from medley_producer.datasets.entries import Entry, is_picture
 from medley_producer.options.fields import record_from
-from medley_producer.submit import Request, Told
+from medley_producer.options.qualities import quality
+from medley_producer.submit import Request
 from medley_producer.weights import vgg_of
 
 
-class Asked(NamedTuple):
-    """A request, and its pools where they are scanned already."""
-
-    request: Request
-    pools: Pools
-
-
-def asked_of_run(args: Namespace, settings: Settings, told: Told) -> Asked:
-    """What ``run`` is asked for: pairs of its pools, or a picture once more.
+def request_of_run(args: Namespace, settings: Settings, told: Told) -> tuple[Request, Pools]:
+    """What ``run`` is asked for, and its pools, scanned: pairs of them, or a picture once more.
 
     Raises:
         UsageError, DatasetError: it cannot be met.
@@ -45,25 +37,25 @@ def asked_of_run(args: Namespace, settings: Settings, told: Told) -> Asked:
         raise UsageError("--content and --styles are needed, or --again FILE. `medley run -h` explains them.")
     sampling = record_from(Sampling, args)
     _require_apart(Path(args.out), sampling)
-    options, init = options_of(args, settings)
+    options, init = _options(args, settings)
     vgg = vgg_of(settings)
-    return _local(Request("run", sampling, options, init, args.strict, vgg), Pools.scan(sampling, settings, told))
+    return _named(Request("run", sampling, options, init, args.strict, vgg), Pools.scan(sampling, settings, told))
 
 
-def asked_of_submit(args: Namespace, settings: Settings) -> Request:
+def request_of_submit(args: Namespace, settings: Settings) -> Request:
     """What ``submit`` is asked for; its pools are scanned only if no batch has its name yet.
 
     Raises:
         UsageError: it cannot be met.
     """
     sampling, name = record_from(Sampling, args), dated_name(args.batch, args.date_format, datetime.now(UTC))
-    options, init = options_of(args, settings)
+    options, init = _options(args, settings)
     sampling = sampling.model_copy(update={"sample_seed": sampling.sample_seed or name})
     notify = None if args.notify is None else checked_url(args.notify)
     return Request(name, sampling, options, init, args.strict, vgg_of(settings), notify)
 
 
-def options_of(
+def _options(
     args: Namespace, settings: Settings, base: StyleTransferOptions | None = None
 ) -> tuple[StyleTransferOptions, str | None]:
     """The options, and where the picture to begin with lies if ``--init`` names one.
@@ -72,11 +64,10 @@ def options_of(
         UsageError: a value is refused, or that picture cannot be used.
     """
     if args.quality:
-        given = vars(args)
         wanted = quality(args.quality)
         if args.size_pixels is not None:
             wanted.pop("size")
-        given |= {name: value for name, value in wanted.items() if given[name] is None}
+        vars(args).update({name: value for name, value in wanted.items() if getattr(args, name) is None})
     if base:
         # A longest side that was asked for then would count instead of pixels that are asked for now.
         overridden = [name for name in ("size", "style_size") if getattr(args, f"{name}_pixels") is not None]
@@ -124,7 +115,7 @@ def dated_name(text: str, date_format: str | None, now: datetime) -> BatchName:
     return batch_name(text.replace(DATE, date))
 
 
-def _again(args: Namespace, settings: Settings, told: Told) -> Asked:
+def _again(args: Namespace, settings: Settings, told: Told) -> tuple[Request, Pools]:
     if given := [name for name in _OF_PAIRS if getattr(args, name) not in (None, [])]:
         option = f"--{given[0].replace('_', '-')}"
         raise UsageError(f"{option} chooses pairs, and --again paints the pair that it was; leave {option} out.")
@@ -133,22 +124,22 @@ def _again(args: Namespace, settings: Settings, told: Told) -> Asked:
     searched = Pools.scan(record_from(Sampling, args), settings, told) if args.content else None
     other_init = args.init or args.init_file
     vgg = vgg_of(settings)
-    again = paint_again(Path(args.again), Path(args.out), searched, settings, vgg.weights, with_init=not other_init)
-    options, init = options_of(args, settings, again.made.options)
-    return _local(Request("run", again.sampling, options, init or again.init, args.strict, vgg), again.pools)
+    again = find_again(Path(args.again), Path(args.out), searched, settings, vgg.weights, with_init=not other_init)
+    options, init = _options(args, settings, again.options)
+    return _named(Request("run", again.sampling, options, init or again.init, args.strict, vgg), again.pools)
 
 
-def _local(request: Request, pools: Pools) -> Asked:
+def _named(request: Request, pools: Pools) -> tuple[Request, Pools]:
     """The request of a ``run``, named by what it comes to: the same again goes on, and new or changed photos make a
     new batch, of the same random pairs as far as they exist.
     """
     sampling, sha256 = request.sampling, request.vgg.weights.sha256
     files = [[_version(entry) for entry in pool] for pool in (pools.contents, pools.styles)]
     what = [sampling.model_dump(mode="json"), request.options.model_dump(mode="json")]
-    name = f"run-{_short_digest([what, files, sha256, ENGINE])}"
-    seed = sampling.sample_seed or _short_digest(what[0])  # other options, the same pairs
+    name = f"run-{short_digest([what, files, sha256, ENGINE])}"
+    seed = sampling.sample_seed or short_digest(what[0])  # other options, the same pairs
     seeded = sampling.model_copy(update={"sample_seed": seed})
-    return Asked(replace(request, name=name, sampling=seeded), pools)
+    return replace(request, name=name, sampling=seeded), pools
 
 
 _OF_PAIRS = ("pairing", "pairs", "styles_per_pair", "style_weights", "sample_seed")
@@ -165,7 +156,8 @@ def _version(entry: Entry) -> list[str | int | None]:
     return [entry.name, status.st_size, status.st_mtime_ns]
 
 
-def _short_digest(value: object) -> str:
+def short_digest(value: object) -> str:
+    """Twelve hexadecimal digits that tell what was asked for from anything else."""
     return hashlib.sha256(canonical_json(value)).hexdigest()[:12]
 
 

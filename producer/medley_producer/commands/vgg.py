@@ -1,6 +1,5 @@
 """``medley vgg``: what its commands ask of the workers' side, and how they print what comes back."""
 
-import importlib
 import tempfile
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
@@ -15,14 +14,16 @@ from rich.table import Table
 
 from medley.errors import DatasetError, ImageError, UsageError
 from medley.layers import CONTENT_LAYERS, STYLE_LAYERS
-from medley.media.images import shown
 from medley.settings import Settings
-from medley.telling import Told
-from medley.weightfiles import CODED_ENDINGS, FLOAT_ENDINGS, WORDS
-from medley_producer.commands.telling import tell, telling
+from medley.telling import Told, shown
+from medley.weight_files import CODED_ENDINGS, FLOAT_ENDINGS, WORDS
+from medley_producer.commands.checks import require_painting, require_place
+from medley_producer.commands.printing import print_result
+from medley_producer.commands.progress import telling
 from medley_producer.datasets.buckets import Buckets
 from medley_producer.datasets.entries import is_picture
 from medley_producer.datasets.scanning import scan
+from medley_producer.extras import workers_module
 from medley_producer.samples.dataset import calibration_pictures
 
 _EMPTY: tuple[object, ...] = ([], {}, None)
@@ -32,22 +33,28 @@ _WIDE = 160
 """Columns for tables that go into a file or another program."""
 
 
-def compress(args: Namespace) -> int:
+def vgg(args: Namespace) -> int:
+    """Make, look at and judge compressed weights."""
+    require_painting()
+    return {"compress": _compress, "info": _info, "compare": _compare}[args.action](args)
+
+
+def _compress(args: Namespace) -> int:
     """Make a file of weights."""
     settings, out = Settings.load(), Path(args.out)
-    _check(args)
-    _require_place(out)
+    _require_for_method(args)
+    require_place(out)
     # Read here to tell of a bad one at once, as painting samples takes a while.
-    _workers("compressing.sources").read_source(args.source, settings)
-    workers = _workers("compressing.compress")
-    with telling(Console(stderr=True)) as told, _input_errors(), _calibration(args, settings, told) as pictures:
+    workers_module("compressing.sources").read_source(args.source, settings)
+    workers = workers_module("compressing.compress")
+    with telling(Console(stderr=True)) as told, _pictures_as_input(), _calibration(args, settings, told) as pictures:
         asked = workers.Asked(
             source=args.source, out=out, method=args.method, bits=args.bits, target_bytes=args.target_bytes,
             target_error=args.target_error, without=frozenset(args.without), all_layers=args.all_layers,
             memory_bytes=int((args.memory or 1.0) * 1e9), pictures=tuple(pictures),
         )  # fmt: skip
         made = workers.compress(asked, settings, told)
-    tell(
+    print_result(
         args,
         asdict(made) | {"path": str(made.path)},
         f"{made.path}: {made.bytes:,} bytes, {made.bits:.2f} bits a weight, {made.layers} convolutions, "
@@ -58,10 +65,10 @@ def compress(args: Namespace) -> int:
     return 0
 
 
-def info(args: Namespace) -> int:
+def _info(args: Namespace) -> int:
     """Say what a file of weights holds."""
-    path = _workers("compressing.sources").named_file(args.file, Settings.load()) or Path(args.file)
-    found = _workers("codebook").describe(path)
+    path = workers_module("compressing.sources").named_file(args.file, Settings.load()) or Path(args.file)
+    found = workers_module("network.loading").describe(path)
     made = found.provenance
     layers = [{"name": name, "weights": weights} for name, weights in found.layers]
     data = {"file": args.file, "bytes": found.bytes, "sha256": found.sha256, "ratio": found.ratio}
@@ -69,7 +76,7 @@ def info(args: Namespace) -> int:
     table.add_column("weights", justify="right")
     for name, weights in found.layers:
         table.add_row(name, f"{weights:,}")
-    tell(
+    print_result(
         args,
         data | made.model_dump() | {"layers": layers},
         _drawn(table),
@@ -84,34 +91,29 @@ def info(args: Namespace) -> int:
     return 0
 
 
-def compare(args: Namespace) -> int:
+def _compare(args: Namespace) -> int:
     """Judge files of weights."""
     settings = Settings.load()
-    files, contents, styles = _sorted_out(args)
+    files, contents, styles = _weights_and_pictures(args)
     grid = _grid(args)
     with (
         telling(Console(stderr=True)) as told,
-        _input_errors(),
+        _pictures_as_input(),
         _pictures(contents, settings) as photos,
         _pictures(styles, settings) as paintings,
     ):
-        workers = _workers("judging")
+        workers = workers_module("compressing.compare")
         asked = workers.Asked(
             files=tuple(files), reference=args.reference, contents=tuple(photos), styles=tuple(paintings),
             size=args.size, num_steps=args.num_steps, starts=args.starts, grid=grid,
         )  # fmt: skip
         compared = workers.compare(asked, settings, told)
     data = compared.model_dump() | {"grid": str(grid) if grid else None}
-    tell(args, data, _drawn(_table(compared)), *_notes(compared), *([f"grid: {grid}"] if grid else []))
+    print_result(args, data, _drawn(_table(compared)), *_notes(compared), *([f"grid: {grid}"] if grid else []))
     return 0
 
 
-def _workers(module: str) -> Any:
-    """A module of the workers' side, by name, as this side must be importable without torch."""
-    return importlib.import_module(f"medley_workers.{module}")
-
-
-def _check(args: Namespace) -> None:
+def _require_for_method(args: Namespace) -> None:
     """Refuse what the method does not take."""
     if args.method == "feedback":
         if args.memory is not None:
@@ -124,21 +126,8 @@ def _check(args: Namespace) -> None:
             raise UsageError(f"{option} is for --method feedback; kmeans has no parts, and looks at no pictures.")
 
 
-def _require_place(path: Path) -> None:
-    """See that a file can be written, before the long work that it is for."""
-    try:
-        if path.is_dir():
-            raise UsageError(f"{path} is a folder; name a file in it.")
-        if path.exists() and not path.is_file():
-            raise UsageError(f"{path} is no file; name another place, or a file that may be replaced.")
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise UsageError(f"{path} cannot be written ({error.strerror}); name another place.") from error
-
-
 @contextmanager
-def _input_errors() -> Iterator[None]:
+def _pictures_as_input() -> Iterator[None]:
     try:
         yield
     except ImageError as error:  # here a picture is what was asked for, not one of many to be painted
@@ -148,7 +137,7 @@ def _input_errors() -> Iterator[None]:
 @contextmanager
 def _calibration(args: Namespace, settings: Settings, told: Told) -> Iterator[list[Path]]:
     """The pictures that the method looks at: samples of ours, and those that were named."""
-    if args.method == "kmeans" or not set(_workers("compressing.feedback").CALIBRATED).difference(args.without):
+    if args.method == "kmeans" or not set(workers_module("compressing.feedback").CALIBRATED).difference(args.without):
         yield []
         return
     with tempfile.TemporaryDirectory(prefix="medley-") as folder, ExitStack() as stack:
@@ -167,7 +156,7 @@ def _pictures(pool: Sequence[str], settings: Settings) -> Iterator[list[Path]]:
         yield [stack.enter_context(buckets.here(entry.where)) for entry in scanned.entries]
 
 
-def _sorted_out(args: Namespace) -> tuple[list[str], list[str], list[str]]:
+def _weights_and_pictures(args: Namespace) -> tuple[list[str], list[str], list[str]]:
     """Weights, contents and styles: an option takes every word after it, so weights are told by what they are called.
 
     Raises:
@@ -196,7 +185,7 @@ def _grid(args: Namespace) -> Path | None:
         raise UsageError(f"{path} is neither a .png nor a .jpg; name the grid so that it ends in one of them.")
     if not args.num_steps:
         raise UsageError("A grid shows paintings; ask for at least one step, or leave out --grid.")
-    _require_place(path)
+    require_place(path)
     return path
 
 

@@ -11,18 +11,15 @@ import logging
 import secrets
 import time
 from collections.abc import Callable
-from typing import Literal
 
 from medley.batches import control
 from medley.cluster import Cluster
 from medley.errors import MedleyError
 from medley.logs import about
 from medley.records.batches import AnyBatch
-from medley_producer.dashboard.views import Decided
+from medley_producer.dashboard.views import Action, Decided
 
 log = logging.getLogger("medley.audit")
-
-Action = Literal["pause", "resume", "cancel", "retry"]
 
 COOKIE = "medley_control"
 
@@ -30,22 +27,13 @@ STAYS_S = 12 * 3600
 """A browser is let in for a shift."""
 
 
-def _pause(cluster: Cluster, batch: AnyBatch) -> int:
-    control.pause(cluster, batch)
-    return 0
-
-
-def _cancel(cluster: Cluster, batch: AnyBatch) -> int:
-    control.cancel(cluster, batch)
-    return 0
-
-
-_ACTIONS: dict[Action, Callable[[Cluster, AnyBatch], int]] = {
-    "pause": _pause,
+_ACTIONS: dict[Action, Callable[[Cluster, AnyBatch], int | None]] = {
+    "pause": control.pause,
     "resume": control.resume,
-    "cancel": _cancel,
+    "cancel": control.cancel,
     "retry": control.retry,
 }
+"""What does it, and says how many jobs are enqueued for it, if any."""
 
 
 class Gate:
@@ -103,7 +91,7 @@ def decide(cluster: Cluster, batch: AnyBatch, action: Action, who: str) -> Decid
     """
     with about(batch=batch.name):
         try:
-            jobs = _ACTIONS[action](cluster, batch)
+            jobs = _ACTIONS[action](cluster, batch) or 0
         except MedleyError as error:
             log.warning("%s of batch %s, by %s, was refused: %s", action, batch.name, who, error)
             raise

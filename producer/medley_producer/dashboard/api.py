@@ -5,9 +5,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, HTTPException, Path, Query, Request
 
 from medley.records.base import BatchName, JobId
-from medley_producer.dashboard.actions import Action, Gate, decide
+from medley_producer.dashboard.actions import Gate
 from medley_producer.dashboard.farm import Farm
 from medley_producer.dashboard.views import (
+    Action,
     BatchView,
     Decided,
     FailuresView,
@@ -127,9 +128,7 @@ def act(
         raise HTTPException(
             401, "Send the dashboard's token: Authorization: Bearer TOKEN.", {"WWW-Authenticate": "Bearer"}
         )
-    decided = decide(farm.cluster, farm.stored(name), action, who=f"the API, from {address(request)}")
-    farm.watcher.look()
-    return decided
+    return farm.decide(name, action, f"the API, from {address(request)}")
 
 
 def address(request: Request) -> str:

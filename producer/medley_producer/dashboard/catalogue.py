@@ -105,18 +105,11 @@ class Catalogue:
         with self._lock, self._db:  # those that are tried again
             self._db.execute("UPDATE jobs SET status = '' WHERE batch = ? AND status != '' AND seen < ?", [number, now])
 
-    def rows(
-        self,
-        batch: AnyBatch,
-        text: str = "",
-        status: str | None = None,
-        but: Sequence[JobId] = (),
-        *,
-        skip: int,
-        limit: int,
-    ) -> list[Row]:
-        """Jobs in the manifest's order, ``limit`` of them after the first ``skip``; those whose names have a text, or
-        that ended so ("" for those of which that is not known), ``but`` for some.
+    def find(
+        self, batch: AnyBatch, text: str, status: str | None, but: Sequence[JobId], *, skip: int, limit: int
+    ) -> tuple[list[Row], int]:
+        """Jobs whose names have a text, and that ended so ("" for those of which that is not known, None for all),
+        ``but`` for some: in the manifest's order, ``limit`` of them after the first ``skip``; and how many there are.
         """
         where, values = self._where(batch, text, status, but)
         with self._lock:
@@ -124,13 +117,9 @@ class Catalogue:
                 f"SELECT place, job, names, status FROM jobs WHERE {where} ORDER BY place LIMIT ? OFFSET ?",  # noqa: S608
                 [*values, limit, skip],
             )
-            return [Row(*row) for row in found]
-
-    def count(self, batch: AnyBatch, text: str = "", status: str | None = None, but: Sequence[JobId] = ()) -> int:
-        """How many there are of those."""
-        where, values = self._where(batch, text, status, but)
-        with self._lock:
-            return int(self._db.execute(f"SELECT count(*) FROM jobs WHERE {where}", values).fetchone()[0])  # noqa: S608
+            rows = [Row(*row) for row in found]
+            (count,) = self._db.execute(f"SELECT count(*) FROM jobs WHERE {where}", values).fetchone()  # noqa: S608
+        return rows, count
 
     def row(self, batch: AnyBatch, job: JobId) -> Row | None:
         """One job, if the batch has it."""

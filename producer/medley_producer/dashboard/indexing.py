@@ -21,7 +21,7 @@ from medley.records.base import BatchName
 from medley.records.batches import AnyBatch
 from medley_producer.dashboard.catalogue import Catalogue
 from medley_producer.dashboard.views import FailureGroup, FailuresView
-from medley_producer.failures import Failure, each_failure, title
+from medley_producer.failures import Failure, each_failure, names_of
 from medley_producer.status import BatchStatus, stored_status
 
 log = logging.getLogger(__name__)
@@ -147,6 +147,6 @@ def _group(same: tuple[str, str], some: Sequence[Failure]) -> FailureGroup:
         kind=str(first.get("kind", "unknown")),
         reason=str(first.get("reason", "")),
         jobs=len(some),
-        examples=[(str(failure["job"]), title(failure)) for failure in some[:EXAMPLES]],
+        examples=[(str(failure["job"]), names_of(failure)) for failure in some[:EXAMPLES]],
         log=tuple(map(str, first.get("log") or ())),
     )

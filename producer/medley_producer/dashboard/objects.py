@@ -55,7 +55,7 @@ def link(key: str) -> str:
 
 def preview(result: AnyResult) -> str:
     """Where a small copy of what a job made is shown; "" if there is none."""
-    file = result.files.get(f"{previews.PICTURE}.jpg")
+    file = result.files.get(previews.PICTURE)
     return link(file.key) if file else ""
 
 

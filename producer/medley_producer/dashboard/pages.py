@@ -12,11 +12,11 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response, Streamin
 from medley.errors import MedleyError, ObjectMissing
 from medley.records.base import BatchName, JobId
 from medley_producer.dashboard import exporter
-from medley_producer.dashboard.actions import COOKIE, STAYS_S, Action, Gate, decide
+from medley_producer.dashboard.actions import COOKIE, STAYS_S, Gate
 from medley_producer.dashboard.api import Shown, address, chosen
 from medley_producer.dashboard.farm import Farm
 from medley_producer.dashboard.rendering import render
-from medley_producer.dashboard.views import JobState
+from medley_producer.dashboard.views import Action, JobState
 from medley_producer.dashboard.watcher import Watcher
 
 router = APIRouter(include_in_schema=False)
@@ -94,7 +94,7 @@ def batch(
         jobs=farm.jobs(name, text, state or None, number),
         failures=farm.failures(name) if view.failed or view.skipped else None,
         pieces=farm.pieces(view),
-        painting=[p for p in farm.watcher.view.paintings if p.batch == name],
+        painting=farm.paintings(name),
         text=text,
         state=state,
         query=lambda n: urlencode({name: value for name, value in asked.items() if value} | {"page": n}),
@@ -193,13 +193,8 @@ async def act(request: Request, name: BatchName, action: Action) -> Response:
     if not gate.admits_form(request.cookies.get(COOKIE, ""), form.get("key", ""), address(request)):
         why = "This page may not decide any more: give it the token, and try again."
         return page(request, "refused", 403, back=back, why=why)
-
-    def act() -> None:
-        decide(farm.cluster, farm.stored(name), action, f"a browser, from {address(request)}")
-        farm.watcher.look()
-
     try:
-        await run_in_threadpool(act)
+        await run_in_threadpool(farm.decide, name, action, f"a browser, from {address(request)}")
     except ObjectMissing:
         raise
     except MedleyError as error:

@@ -2,9 +2,10 @@
 
 from functools import cache
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from medley.media.templates import templates
+from medley_producer.dashboard.views import BatchState, JobState
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -17,13 +18,10 @@ def render(name: str, **values: Any) -> str:
 
 @cache
 def _environment() -> "Environment":
-    environment = templates(_source)
+    environment = templates(resources.files("medley_producer.dashboard") / "templates")
     environment.filters |= {"bytes": _bytes, "number": "{:,}".format}
+    environment.globals |= {"batch_states": get_args(BatchState), "job_states": get_args(JobState)}
     return environment
-
-
-def _source(name: str) -> str:
-    return resources.files("medley_producer.dashboard").joinpath("templates", name).read_text("utf-8")
 
 
 def _bytes(count: int | None) -> str:

@@ -69,7 +69,7 @@ def make_app(cluster: Cluster, token: str | None = None, hosts: tuple[str, ...] 
                 farm.end()
 
     app = FastAPI(
-        title="medley", version=version("medley"), lifespan=life, docs_url=None, redoc_url=None,
+        title="medley", version=version("medley-farm"), lifespan=life, docs_url=None, redoc_url=None,
         description="What a render farm's batches, jobs, workers and queues are at.",
     )  # fmt: skip
     app.state.is_ending = lambda: False

@@ -24,33 +24,32 @@ RATE_FROM_S = 2.0
 
 
 class Tracked:
-    """Of one batch."""
+    """Of one batch; ``status`` is where it stood last."""
 
-    def __init__(self) -> None:
-        self.status: BatchStatus | None = None
+    def __init__(self, cluster: Cluster, status: BatchStatus) -> None:
+        self.status = status
         self._finished_at: datetime | None = None
         self._picture = ""
         self._seen: deque[tuple[float, int, int]] = deque()  # (when, jobs ended, steps done)
+        self.note(cluster, status)
 
     @property
     def is_settled(self) -> bool:
         """Whether nothing changes any more, unless it is opened again."""
-        status = self.status
-        return status is not None and (status.finished or (status.control == "cancelled" and not status.painting))
+        return self.status.finished or (self.status.control == "cancelled" and not self.status.painting)
 
     def note(self, cluster: Cluster, status: BatchStatus) -> None:
         """Note where it stands now."""
         before, self.status = self.status, status
         name = status.batch.name
-        if status.finished and not (before and before.finished):
-            finished = read_finished(cluster.storage, name)
-            self._finished_at = finished.finished_at if finished else None
-        elif not status.finished:
+        if not status.finished:
             self._finished_at = None
-        if before and status.ended < before.ended:  # some are tried again
+        elif self._finished_at is None and (finished := read_finished(cluster.storage, name)):
+            self._finished_at = finished.finished_at
+        if status.ended < before.ended:  # some are tried again
             self._seen.clear()
-        ended = sorted(before.painting.keys() - status.painting.keys()) if before else []
-        if ended and before and status.done > before.done:
+        ended = sorted(before.painting.keys() - status.painting.keys())
+        if ended and status.done > before.done:
             known = cluster.ledger.statuses(name, ended)
             self._picture = self._found(cluster, (job for job in ended if known.get(job) == "done")) or self._picture
         if not self._picture and status.done:
@@ -68,11 +67,9 @@ class Tracked:
                 return preview(result) if result else ""
         return ""
 
-    def view(self, stuck: int) -> BatchView | None:
-        """What is told of it; None before it was looked at."""
+    def view(self, stuck: int) -> BatchView:
+        """What is told of it."""
         status = self.status
-        if status is None:
-            return None
         batch = status.batch
         steps = batch.jobs * batch.options.num_steps
         jobs_a_minute, eta_s = self._rates(status, steps)

@@ -1,22 +1,21 @@
 """What the dashboard tells, on its pages and as JSON. Times are UTC, durations in seconds, sizes in pixels."""
 
-import time
 from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from medley.broker.paintings import Progress
 from medley.records.base import BatchName, JobId
 
 BatchState = Literal["waiting", "painting", "ending", "finished", "paused", "cancelled"]
 JobState = Literal["waiting", "painting", "done", "failed"]
+Action = Literal["pause", "resume", "cancel", "retry"]
 
 
 class View(BaseModel):
-    """The base: frozen, and complete in JSON."""
+    """The base: frozen. Made from a record, it takes what it shows of that and leaves the rest."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class BatchView(View):
@@ -58,22 +57,6 @@ class PaintingView(View):
     worker: str
     silent_s: float = Field(description="since it last reported")
     stuck: bool = Field(description="whether that is longer than a lease lasts")
-
-
-def painting_view(batch: BatchName, job: JobId, progress: Progress, lease_s: float) -> PaintingView:
-    """What a painter reported, and whether that is too long ago."""
-    silent_s = max(0.0, time.time() - progress.at)
-    return PaintingView(
-        batch=batch,
-        job=job,
-        names=progress.names,
-        step=progress.step,
-        steps=progress.steps,
-        loss=progress.loss,
-        worker=progress.worker,
-        silent_s=silent_s,
-        stuck=silent_s > lease_s,
-    )
 
 
 class JobView(View):
@@ -201,7 +184,7 @@ class Decided(View):
     """What came of an action."""
 
     batch: BatchName
-    action: Literal["pause", "resume", "cancel", "retry"]
+    action: Action
     jobs: int = Field(description="that were enqueued, or are tried again")
 
 

@@ -9,22 +9,22 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from medley import keys
-from medley.batches.stored import read_batch
+from medley.broker.paintings import Progress
 from medley.broker.queue import QUEUES
 from medley.broker.roster import Painter
 from medley.cluster import Cluster
-from medley.errors import MedleyError, UsageError
-from medley.media.images import shown
-from medley.records.base import BatchName
+from medley.errors import MedleyError
+from medley.records.base import BatchName, JobId
 from medley.records.batches import AnyBatch
 from medley.records.jobs import ENGINE
-from medley.settings import Settings
+from medley.telling import shown
 from medley_producer.dashboard.tracking import Tracked
-from medley_producer.dashboard.views import FarmView, PaintingView, QueueView, WorkerView, painting_view
-from medley_producer.status import BatchStatus, being_painted, stored_status
+from medley_producer.dashboard.views import FarmView, PaintingView, QueueView, WorkerView
+from medley_producer.status import BatchStatus, being_painted, found_status
 
 log = logging.getLogger(__name__)
 
@@ -44,11 +44,6 @@ SETTLED_AT_ONCE = 4
 """Of the batches that have ended, so many are seen to be there still at each look, in turn."""
 
 
-def seen_within_s(settings: Settings) -> float:
-    """How old a report of a painting may be that is shown: one that hangs is ended when MEDLEY_STALL_S is over."""
-    return settings.stall_s + settings.lease_s
-
-
 class Watcher(threading.Thread):
     """Looks; ``view`` is what it saw last, and ``version`` another text whenever what is shown has changed."""
 
@@ -62,16 +57,13 @@ class Watcher(threading.Thread):
         self._wake = threading.Event()
         self._ended = threading.Event()
         self._watched_at = float("-inf")
-        self._boot, self._changes, self._numbers = secrets.token_hex(4), 0, itertools.count(1)
+        # Never those of a dashboard that was started before.
+        self._versions = map(f"{secrets.token_hex(4)}.{{}}".format, itertools.count())
+        self.version = next(self._versions)
         self.view = FarmView(
             at=datetime.now(UTC), problem="Nothing was looked at yet.", batches=[], unreadable={}, workers=[],
             paintings=[], stopped={}, queues=[], set_aside=0,
         )  # fmt: skip
-
-    @property
-    def version(self) -> str:
-        """Of what is shown; never that of a dashboard that was started before."""
-        return f"{self._boot}.{self._changes}"
 
     @property
     def age_s(self) -> float:
@@ -99,12 +91,12 @@ class Watcher(threading.Thread):
 
     def changed(self) -> None:
         """Something else that is shown is known now."""
-        self._changes = next(self._numbers)
+        self.version = next(self._versions)
 
     def batch(self, name: BatchName) -> AnyBatch | None:
-        """A batch, whether it was seen already or not; None if there is none."""
+        """A batch that was seen; None if none of this name was."""
         tracked = self._tracked.get(name)
-        return tracked.status.batch if tracked and tracked.status else read_batch(self._cluster.storage, name)
+        return tracked.status.batch if tracked else None
 
     def look(self) -> None:
         """Look once, unless somebody else begins to before it is our turn. What cannot be asked keeps what was seen
@@ -133,7 +125,7 @@ class Watcher(threading.Thread):
         stuck = Counter(painting.batch for painting in paintings if painting.stuck)
         ledger = self._cluster.ledger
         workers = [self._worker(painter, silent_s, paintings) for painter, silent_s in ledger.painters_heard()]
-        batches = [view for name, tracked in self._tracked.items() if (view := tracked.view(stuck[name]))]
+        batches = [tracked.view(stuck[name]) for name, tracked in self._tracked.items()]
         return FarmView(
             at=datetime.now(UTC),
             problem="",
@@ -159,14 +151,20 @@ class Watcher(threading.Thread):
         wanted = sorted(names - settled) + self._next_settled(settled)
         unreadable: dict[str, str] = {}
         with ThreadPoolExecutor(BATCHES_AT_ONCE) as threads:
-            for name, found in zip(wanted, threads.map(self._status, wanted), strict=True):
+            for name, found in zip(wanted, threads.map(partial(found_status, self._cluster), wanted), strict=True):
                 if isinstance(found, BatchStatus):
-                    self._tracked.setdefault(name, Tracked()).note(self._cluster, found)
+                    self._note(name, found)
                     continue
                 self._tracked.pop(name, None)
                 if found:
                     unreadable[name] = found
         return unreadable
+
+    def _note(self, name: BatchName, status: BatchStatus) -> None:
+        if tracked := self._tracked.get(name):
+            tracked.note(self._cluster, status)
+        else:
+            self._tracked[name] = Tracked(self._cluster, status)
 
     def _next_settled(self, settled: set[BatchName]) -> list[BatchName]:
         """Some of those, in turn: a folder's storage keeps the empty folder of a batch that was removed."""
@@ -175,38 +173,29 @@ class Watcher(threading.Thread):
         some, self._settled = self._settled[:SETTLED_AT_ONCE], self._settled[SETTLED_AT_ONCE:]
         return [name for name in some if name in settled]
 
-    def _status(self, name: BatchName) -> BatchStatus | str | None:
-        try:
-            batch = read_batch(self._cluster.storage, name)
-            return stored_status(self._cluster, batch) if batch else None
-        except UsageError as error:  # written by another version
-            return str(error)
-
     def _paintings(self) -> list[PaintingView]:
         """What is being painted, and what stopped moving: its painter may hang, until MEDLEY_STALL_S has it ended, or
         be gone without another that would take the job.
         """
         settings = self._cluster.settings
+        within_s = settings.stall_s + settings.lease_s
         return [
-            painting_view(name, job, progress, settings.lease_s)
+            self._painting(name, job, progress)
             for name, tracked in self._tracked.items()
-            if tracked.status and not tracked.is_settled
-            for job, progress in being_painted(self._cluster, tracked.status.batch, seen_within_s(settings)).items()
+            if not tracked.is_settled
+            for job, progress in being_painted(self._cluster, tracked.status.batch, within_s).items()
         ]
+
+    def _painting(self, batch: BatchName, job: JobId, progress: Progress) -> PaintingView:
+        silent_s = max(0.0, time.time() - progress.at)
+        stuck = silent_s > self._cluster.settings.lease_s
+        return PaintingView(batch=batch, job=job, **dict(progress), silent_s=silent_s, stuck=stuck)
 
     def _worker(self, painter: Painter, silent_s: float, paintings: Sequence[PaintingView]) -> WorkerView:
         speed = painter.pixel_steps_s
         return WorkerView(
-            name=painter.name,
-            version=painter.version,
-            engine=painter.engine,
+            **dict(painter),
             ours=painter.engine == ENGINE,
-            queues=painter.queues,
-            device=painter.device,
-            weights=painter.weights,
-            memory_bytes=painter.memory_bytes,
-            model_loads=painter.model_loads,
-            jobs=painter.jobs,
             megapixel_steps_s=None if speed is None else speed / 1e6,
             silent_s=silent_s,
             silent=silent_s > self._cluster.ledger.silent_after_s,

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, cast
 
 from medley.errors import DatasetError, ImageError, ObjectMissing, StorageRefused
 from medley.files import os_errors
-from medley.media.images import shown
 from medley.settings import Settings
 from medley.storage import open_storage
 from medley.storage.contract import is_key
+from medley.telling import shown
 from medley_producer.datasets.entries import S3, Entry, is_hidden, is_picture, no_pictures, portable
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Buckets:
         Raises:
             DatasetError: there is none.
         """
-        bucket, key = parted(url.rstrip("/"))
+        bucket, key = _parted(url.rstrip("/"))
         if is_picture(key):
             yield self._picture(url, bucket, key)
         elif key.lower().endswith(".csv"):
@@ -55,7 +55,7 @@ class Buckets:
 
     def versions(self, url: str) -> dict[str, str]:
         """The ETag of every object below ``s3://bucket/prefix``, by its place (``s3://bucket/key``)."""
-        bucket, key = parted(url.rstrip("/"))
+        bucket, key = _parted(url.rstrip("/"))
         objects = self._open(bucket).objects(_checked(url, f"{key}/" if key else ""))
         return {f"{S3}{bucket}/{found.key}": found.etag for found in objects}
 
@@ -70,7 +70,7 @@ class Buckets:
         if not where.startswith(S3):
             yield Path(where)
             return
-        bucket, key = parted(where)
+        bucket, key = _parted(where)
         with os_errors("The temporary folder (TMPDIR)"):
             folder = tempfile.TemporaryDirectory(prefix="medley-")
         with folder:
@@ -123,7 +123,7 @@ class Buckets:
             return self._opened[bucket]
 
 
-def parted(url: str) -> tuple[str, str]:
+def _parted(url: str) -> tuple[str, str]:
     """The bucket and the key (or the prefix) of ``s3://bucket/key``."""
     bucket, _, key = url.removeprefix(S3).partition("/")
     return bucket, key

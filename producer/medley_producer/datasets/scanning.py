@@ -17,8 +17,6 @@ from medley_producer.datasets.entries import S3, Entry, Found, portable
 from medley_producer.datasets.folders import pictures_below, pictures_matching
 from medley_producer.datasets.tables import Columns, Root, pictures_named
 
-__all__ = ["Entry", "Scanned", "Told", "quiet", "scan"]
-
 TOLD_EVERY = 1_000
 """Pictures. A folder gives as many in some milliseconds, a bucket in one page of its list."""
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from medley.errors import DatasetError
-from medley.media.images import shown
 from medley.records.batches import Skipped
+from medley.telling import shown
 from medley_producer.datasets.buckets import Buckets
 from medley_producer.datasets.entries import S3, Entry, Found, portable
 

@@ -11,9 +11,9 @@ from queue import Empty, Queue
 
 from medley.errors import MedleyError
 from medley_producer.doctor import machine, painting, services
-from medley_producer.doctor.findings import Finding, refusal, tell_finding
+from medley_producer.doctor.findings import Finding, print_finding, refusal
 
-__all__ = ["WITHIN_S", "Examination", "Finding", "examine", "tell_finding"]
+__all__ = ["WITHIN_S", "Examination", "Finding", "examine", "print_finding"]
 
 WITHIN_S = 20.0
 """All checks end within this. A silent service takes two timeouts of 5 s; the first import of torch may take longer."""

@@ -49,7 +49,7 @@ def _halves(text: str) -> tuple[str, str]:
     return text.removesuffix("."), ""
 
 
-def tell_finding(console: Console, finding: Finding) -> None:
+def print_finding(console: Console, finding: Finding) -> None:
     """Print a finding: with a coloured mark on a terminal that has it, and with the state's name elsewhere."""
     fancy = console.is_terminal and not console.options.ascii_only
     mark = _MARKS[finding.state] if fancy else f"{finding.state:<6}"

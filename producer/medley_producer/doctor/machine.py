@@ -37,7 +37,7 @@ LEAST_MEMORY_BYTES = 500_000_000
 
 def versions() -> Iterator[Finding]:
     """medley's version and Python's; which Pythons will do, pip has seen to."""
-    yield Finding("medley", "green", f"{version('medley')}, engine {ENGINE}")
+    yield Finding("medley", "green", f"{version('medley-farm')}, engine {ENGINE}")
     where = f"{platform.system()} {platform.machine()}, {sys.prefix}"
     yield Finding("Python", "green", f"{platform.python_version()}, {where}")
 
@@ -87,8 +87,8 @@ def disk(settings: Settings) -> Iterator[Finding]:
         ("The current folder", Path.cwd),
         ("The temporary folder", lambda: Path(tempfile.gettempdir())),
     ]
-    if (settings.storage_url or "").startswith("file:"):
-        places.append(("The storage folder", lambda: _nearest(Path(unquote(urlsplit(settings.storage).path)))))
+    if settings.storage_url and (folder := storage_folder(settings.storage_url)):
+        places.append(("The storage folder", lambda: nearest(folder)))
     systems: dict[int, list[Path]] = {}
     for name, find in places:
         try:
@@ -101,7 +101,12 @@ def disk(settings: Settings) -> Iterator[Finding]:
         yield _room(together)
 
 
-def _nearest(folder: Path) -> Path:
+def storage_folder(url: str) -> Path | None:
+    """The folder of a ``file://`` URL."""
+    return Path(unquote(urlsplit(url).path)) if url.lower().startswith("file:") else None
+
+
+def nearest(folder: Path) -> Path:
     """The folder, or what there is of the way to it: storage is made when it is opened."""
     return next(place for place in (folder, *folder.parents) if place.exists())
 
@@ -125,7 +130,7 @@ def formats() -> Iterator[Finding]:
         found = f"this Pillow does not read {', '.join(lacking)}, and skips such files"
         yield Finding("formats", "yellow", found, "pip install --upgrade --force-reinstall --only-binary pillow pillow")
         return
-    heic = "HEIC" if importlib.util.find_spec("pi_heif") else "and no HEIC (pip install 'medley[heic]')"
+    heic = "HEIC" if importlib.util.find_spec("pi_heif") else "and no HEIC (pip install 'medley-farm[heic]')"
     yield Finding("formats", "green", f"JPEG, PNG, GIF, BMP, {', '.join(_FEATURES)}, {heic}")
 
 

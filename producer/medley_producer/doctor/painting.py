@@ -1,7 +1,5 @@
 """Whether this machine can paint: the GPU and its driver, torch, and the network's weights; torch is not imported."""
 
-import importlib
-import importlib.util
 import json
 import os
 import platform
@@ -11,15 +9,14 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Any
 
-from medley.media.images import shown
-from medley.records.pictures import DEFAULT_WEIGHTS
+from medley.records.weights import DEFAULT_WEIGHTS
 from medley.settings import Settings
+from medley.telling import shown
 from medley_producer.doctor.findings import Finding
+from medley_producer.extras import INSTALL_PAINTING, can_paint, workers_module
 from medley_producer.weights import vgg_of
 
 _INSTRUCTIONS = {"avx2": "AVX2", "avx512": "AVX-512"}
-
-INSTALL = "pip install 'medley[worker]'"
 
 TORCH_WITHIN_S = 18.0
 """Less than all checks have together, so that no process is left behind; a warm import takes two seconds."""
@@ -47,17 +44,12 @@ print(json.dumps(told))
 for CPUs, whose instructions only the program itself can tell."""
 
 
-def can_paint() -> bool:
-    """Whether what painting needs is installed; a machine that only submits has the base install."""
-    return all(importlib.util.find_spec(name) for name in ("torch", "pynvml"))
-
-
 def torch(settings: Settings) -> Iterator[Finding]:
     """Whether torch imports, and computes on the GPUs that a worker would use; and if on none, what with instead."""
     if not can_paint():
-        yield Finding("torch", "yellow", "not installed: this machine can submit, but not paint", INSTALL)
+        yield Finding("torch", "yellow", "not installed: this machine can submit, but not paint", INSTALL_PAINTING)
         return
-    expected = importlib.import_module("medley_workers.gpus").visible_gpus(settings)
+    expected = workers_module("gpus").visible_gpus(settings)
     try:
         told = _try_torch()
     except subprocess.TimeoutExpired:
@@ -65,7 +57,7 @@ def torch(settings: Settings) -> Iterator[Finding]:
         yield Finding("torch", "yellow", found, "Ask again: the first time, it is read from a cold disk.")
     except subprocess.CalledProcessError as error:
         found = f"{version('torch')} does not import: {(error.stderr.strip().splitlines() or ['it crashed'])[-1]}"
-        yield Finding("torch", "red", found, f"{INSTALL} --force-reinstall")
+        yield Finding("torch", "red", found, f"{INSTALL_PAINTING} --force-reinstall")
     else:
         yield _torch_finding(expected, told, settings)
         if not expected:
@@ -99,7 +91,7 @@ def _kernel_finding(told: dict[str, Any]) -> Finding:
     found = f"torch's convolutions, slower than our own: {why_not.removesuffix('.')}"
     if platform.machine() not in ("x86_64", "AMD64"):
         return Finding("kernel", "green", found)
-    return Finding("kernel", "yellow", found, f"Install gcc, then: {INSTALL} --force-reinstall --no-deps")
+    return Finding("kernel", "yellow", found, f"Install gcc, then: {INSTALL_PAINTING} --force-reinstall --no-deps")
 
 
 def gpus(settings: Settings) -> Iterator[Finding]:
@@ -129,7 +121,7 @@ def _nvml_findings(pynvml: Any) -> Iterator[Finding]:
 
 def _use_finding(settings: Settings) -> Iterator[Finding]:
     """What a worker would use, where that is not simply every GPU."""
-    used = importlib.import_module("medley_workers.gpus").visible_gpus(settings)
+    used = workers_module("gpus").visible_gpus(settings)
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if not used and settings.device == "cuda":
         remedy = "See `nvidia-smi`, or unset MEDLEY_DEVICE."
@@ -145,7 +137,7 @@ def weights(settings: Settings) -> Iterator[Finding]:
     """Whether MEDLEY_VGG names weights, and whether a machine that paints has its own."""
     weights, where = vgg_of(settings)
     if can_paint():
-        find_weights = importlib.import_module("medley_workers.network.weights").find_weights
+        find_weights = workers_module("network.weights").find_weights
         find_weights(DEFAULT_WEIGHTS)  # without them no worker starts, whatever is submitted
         where = where or find_weights(weights)
     if where:

@@ -1,6 +1,5 @@
 """Whether Redis and storage serve us as they must, and who is up to paint."""
 
-import importlib
 import os
 import re
 import secrets
@@ -8,20 +7,20 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from importlib.metadata import version
-from pathlib import Path
 from statistics import median
-from urllib.parse import unquote, urlsplit
 
 from medley.broker.ledger import Ledger
 from medley.broker.messages import SET_ASIDE
 from medley.broker.queue import make_celery
 from medley.errors import MedleyError, PermanentError, RedisRefused, UsageError
-from medley.media.images import shown
 from medley.records.jobs import ENGINE
 from medley.redacting import without_password
 from medley.settings import Settings
 from medley.storage import Storage, open_storage
+from medley.telling import shown
 from medley_producer.doctor.findings import Finding, refusal
+from medley_producer.doctor.machine import nearest, storage_folder
+from medley_producer.extras import workers_module
 from medley_producer.local import private_redis
 
 REDIS_NEEDED = (6, 2)
@@ -101,7 +100,7 @@ def _redis_clock(ledger: Ledger, settings: Settings) -> Finding:
     skew_s = ledger.clock_skew_s()
     if abs(skew_s) <= settings.clock_skew_s:
         return Finding("Redis clock", "green", f"{abs(skew_s):.3f} s from this machine's")
-    sentence = importlib.import_module("medley_workers.jobs.suspicion").clock_sentence(skew_s)
+    sentence = workers_module("jobs.suspicion").clock_sentence(skew_s)
     return refusal("Redis clock", UsageError(sentence))
 
 
@@ -111,7 +110,7 @@ def _workers(ledger: Ledger) -> Finding:
     except UsageError as error:  # what another version tells of itself
         return Finding("workers", "yellow", f"one of another version is up: {error}", _SAME)
     waiting = sum(ledger.queue_lengths().values())
-    ours = f"{version('medley')} (engine {ENGINE})"
+    ours = f"{version('medley-farm')} (engine {ENGINE})"
     if waiting and all(painter.engine != ENGINE for painter in painters):
         return Finding("workers", "red", f"none of engine {ENGINE} is up, and {waiting:,} messages wait", _START)
     if not painters:
@@ -161,7 +160,8 @@ def storage(settings: Settings) -> Iterator[Finding]:
     if settings.storage_url is None and settings.redis_url is None:
         yield Finding("storage", "green", "none set; `medley run` needs none")
         return
-    if (folder := _folder(settings.storage)) and _could_be_made(folder):
+    folder = storage_folder(settings.storage)
+    if folder and not folder.exists() and nearest(folder).is_dir() and os.access(nearest(folder), os.W_OK):
         found = f"{folder} does not exist; the first command that uses it will make it"
         yield Finding("storage", "yellow", found, "Mount it, or correct MEDLEY_STORAGE_URL, if it should be there.")
         return
@@ -172,20 +172,6 @@ def storage(settings: Settings) -> Iterator[Finding]:
     if rights.state == "green":
         yield _conditions(opened)
     yield from _storage_clock(opened)
-
-
-def _folder(url: str) -> Path | None:
-    """The folder of a ``file://`` URL."""
-    parts = urlsplit(url)
-    return Path(unquote(parts.path)) if parts.scheme == "file" else None
-
-
-def _could_be_made(folder: Path) -> bool:
-    """Whether a folder is not there, and nothing is in the way of making it."""
-    if folder.exists():
-        return False
-    above = next(parent for parent in folder.parents if parent.exists())
-    return above.is_dir() and os.access(above, os.W_OK)
 
 
 def _rights(opened: Storage) -> Finding:

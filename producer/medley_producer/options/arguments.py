@@ -9,11 +9,11 @@ from typing import Any, NoReturn, get_args
 from rich_argparse import RichHelpFormatter
 
 from medley.layers import LAYERS
-from medley.qualities import QUALITIES, quality
 from medley.records.batches import QueueKind, Sampling
 from medley.records.options import StyleTransferOptions
 from medley_producer.options.fields import add_field
 from medley_producer.options.media import add_art, add_sheet, add_video, add_walk
+from medley_producer.options.qualities import QUALITIES, quality
 from medley_producer.options.vgg import add_vgg
 
 
@@ -62,13 +62,13 @@ class _Parser(argparse.ArgumentParser):
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The parser of ``medley``; each command sets ``command`` to the name of its function in ``commands``."""
+    """The parser of ``medley``; each command sets ``command`` to its name."""
     parser = _Parser(
         prog="medley",
         description="A render farm for neural style transfer: paint photos in the styles of paintings, in bulk.",
         formatter_class=_HelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"medley {version('medley')}")
+    parser.add_argument("--version", action="version", version=f"medley {version('medley-farm')}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     add = partial(_add_command, commands)
     _run(add("run", "Paint photos in styles, all on this machine; run it again and it goes on."))
@@ -86,7 +86,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_art(add("art", "Make a picture with a random network, as neuralart does."))
     add_walk(add("walk", "Walk through the pictures of a random network: a video."))
     _samples(add("samples", "Paint a small dataset to try medley on."))
-    add_vgg(add, _add_command)
+    add_vgg(add("vgg", "Make, look at and judge compressed weights of VGG-19."), _add_command)
     _dashboard(add("dashboard", "Serve a page that shows batches, jobs, workers and queues, and their numbers."))
     add("doctor", "Say what is wrong with this set-up, and how to mend it.")
     return parser
@@ -187,6 +187,12 @@ def _fetch(parser: argparse.ArgumentParser) -> None:
 
 
 def _dashboard(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "folder",
+        nargs="?",
+        metavar="DIR",
+        help="the folder of a `medley run`, at work or ended; a cluster, if not given",
+    )
     parser.add_argument(
         "--host", default="127.0.0.1", help="the address to serve at (default: 127.0.0.1, this machine)"
     )

@@ -5,7 +5,7 @@ import argparse
 from medley.pieces import PAGE_CELLS
 from medley.records.base import Record
 from medley.records.networks import ArtOptions, WalkOptions
-from medley.records.videos import MOST_PX, MedleyOptions
+from medley.records.videos import MOST_VIDEO_PX, MedleyOptions
 from medley_producer.options.fields import add_field
 
 
@@ -45,7 +45,9 @@ def add_walk(parser: argparse.ArgumentParser) -> None:
         "--batch", metavar="NAME",
         help="have the workers make it, as a batch of this name; with --out, wait for it and fetch it",
     )  # fmt: skip
-    parser.add_argument("--size", type=int, metavar="N", help=f"longest side, px, at most {MOST_PX}; instead of --xres")
+    parser.add_argument(
+        "--size", type=int, metavar="N", help=f"longest side, px, at most {MOST_VIDEO_PX}; instead of --xres"
+    )
     _add_device(parser)
     _add_fields(parser, WalkOptions)
 

@@ -16,12 +16,11 @@ _MOST = 1_000_000
 """Of a number that need not be whole; no machine has so many GB."""
 
 AddCommand = Callable[[Any, str, str], argparse.ArgumentParser]
-"""Of these subparsers, by name and help."""
+"""To these subparsers, by name and help."""
 
 
-def add_vgg(add: Callable[[str, str], argparse.ArgumentParser], add_command: AddCommand) -> None:
-    """Add ``vgg`` with its commands, each of which sets ``action`` to the name of its function in ``vgg``."""
-    parser = add("vgg", "Make, look at and judge compressed weights of VGG-19.")
+def add_vgg(parser: argparse.ArgumentParser, add_command: AddCommand) -> None:
+    """The commands of ``medley vgg``, each of which sets ``action`` to its name."""
     actions = parser.add_subparsers(dest="action", metavar="COMMAND", required=True)
     _compress(add_command(actions, "compress", "Make a small file of the network's weights."))
     _info(add_command(actions, "info", "Say what a file of weights holds, and how it was made."))

@@ -1,13 +1,12 @@
 """A small dataset painted by medley itself, so that a newcomer needs no download: landscapes, and styles for them."""
 
-import os
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from medley.errors import UsageError
+from medley.files import whole_file
 from medley.media.images import encode_jpeg
 from medley.telling import Told, quiet
 from medley_producer.samples.brushwork import STYLES
@@ -28,13 +27,13 @@ def paint_samples(
     *,
     size: tuple[int, int] = (480, 360),
     seed: int = 1,
-    progress: Callable[[Path], None] | None = None,
+    told: Told = quiet,
 ) -> list[Path]:
     """Paint ``folder/contents/*.jpg`` and ``folder/styles/*.jpg``, and say where they are, contents first.
 
     Files that are there already are kept, whatever they show; so a second call paints what is missing. The same
     arguments give the same bytes on one machine. ``size`` is width and height in px, from 32 to 2048; ``seed`` is not
-    negative; ``progress`` is told each file once it is there.
+    negative; ``told`` hears of each file once it is there.
 
     Raises:
         UsageError: a number is out of range, or the folder cannot be written.
@@ -47,12 +46,13 @@ def paint_samples(
             path = folder / kind / f"{_name(kind, n)}.jpg"
             try:
                 if not path.exists():
-                    _write(path, _paint(kind, n, size, seed))
+                    data = _paint(kind, n, size, seed)
+                    with whole_file(path) as file:
+                        file.write(data)
             except OSError as error:
                 raise UsageError(f"{path} cannot be written ({error.strerror}); choose another folder.") from error
             paths.append(path)
-            if progress:
-                progress(path)
+            told("painting samples", len(paths), contents + styles)
     return paths
 
 
@@ -87,11 +87,3 @@ def _paint(kind: str, n: int, size: tuple[int, int], seed: int) -> bytes:
         colours = list(STYLES.values())[n % len(STYLES)](rng, (width, height))
     picture = image(colours).resize(size, Image.Resampling.LANCZOS)
     return encode_jpeg(np.asarray(picture), quality=93)
-
-
-def _write(path: Path, data: bytes) -> None:
-    """The file is whole when it appears under its name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_bytes(data)
-    partial.replace(path)

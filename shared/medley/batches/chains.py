@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 
 from medley import keys
-from medley.batches.ondisk import JobTable
+from medley.batches.job_table import JobTable
 from medley.batches.stored import outcome_status, read_manifest, read_outcome, write_outcome
 from medley.broker.queue import publish_finish, publish_paint
 from medley.cluster import Cluster

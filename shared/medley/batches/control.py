@@ -8,7 +8,6 @@ import logging
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from itertools import islice
 
 from medley import keys
 from medley.batches.enqueuing import enqueue_missing, require_engine
@@ -16,17 +15,14 @@ from medley.batches.stored import each_outcome, read_outcome
 from medley.cluster import Cluster
 from medley.errors import BatchStopped, ObjectMissing, ServiceRefused, ServiceUnreachable, UsageError
 from medley.records.base import BatchName, JobId
-from medley.records.batches import AnyBatch
-from medley.records.results import Control, ControlState
+from medley.records.batches import AnyBatch, Control, ControlState
 from medley.storage import Storage
+from medley.threads import in_order
 
 log = logging.getLogger(__name__)
 
 READS_AT_ONCE = 8
 """Reads wait for the network more than for anything here."""
-
-READS_AHEAD = 500
-"""Outcomes that are read together, and held in memory."""
 
 MOST_BYTES = 65_536
 """Of a control.json; ours have about 60."""
@@ -135,15 +131,14 @@ def _failed(storage: Storage, batch: AnyBatch, kinds: Collection[str]) -> Iterat
     """The jobs that failed, of these kinds."""
     failed = (job for job, status in each_outcome(storage, batch.name) if status == "failed")
 
-    def is_wanted(job: JobId) -> bool:
+    def if_wanted(job: JobId) -> JobId | None:
         try:
-            return not kinds or read_outcome(storage, batch.name, job, "failed").kind in kinds
+            return job if not kinds or read_outcome(storage, batch.name, job, "failed").kind in kinds else None
         except ObjectMissing:  # another retry was sooner
-            return False
+            return None
 
     with ThreadPoolExecutor(READS_AT_ONCE) as threads:
-        while some := list(islice(failed, READS_AHEAD)):
-            yield from (job for job, wanted in zip(some, threads.map(is_wanted, some), strict=True) if wanted)
+        yield from filter(None, in_order(threads, if_wanted, failed, ahead=READS_AT_ONCE))
 
 
 def _require_unfinished(storage: Storage, batch: AnyBatch) -> None:

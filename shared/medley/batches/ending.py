@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from medley import keys
 from medley.batches.enqueuing import recount, take_back_end
+from medley.batches.job_table import JobTable
 from medley.batches.notifying import notify
-from medley.batches.ondisk import JobTable
 from medley.batches.stored import each_outcome, read_batch, read_finished
 from medley.cluster import Cluster
 from medley.errors import BatchBusy, MedleyError, PaintingStopped, RedisRefused, ServiceUnreachable
@@ -25,7 +25,6 @@ from medley.records.batches import AnyBatch
 from medley.records.results import Finished, Status
 from medley.records.walks import WalkBatch
 from medley.storage import Storage
-from medley.telling import Told
 
 log = logging.getLogger(__name__)
 
@@ -34,110 +33,6 @@ TOLD_EVERY_S = 0.5
 
 LISTED_AT_ONCE = 1_000
 """Outcomes between two signs of life: a page of a LIST."""
-
-
-def finish_batch(cluster: Cluster, name: BatchName, advance: Callable[[], None]) -> bool:
-    """Make what a batch ends with; false if jobs are still missing, it is gone, or another one is at it.
-
-    ``advance`` is called as the work goes on, so that a long one is not taken for a hung one.
-
-    Outcomes may still change while this works (a failed job that a twin then did), so they are listed again at the
-    end, and everything is made again if they differ from what finished.json names.
-
-    Raises:
-        BatchBusy: another one enqueues it for too long.
-        ServiceUnreachable, ServiceRefused: Redis or storage does not serve us.
-    """
-    batch = read_batch(cluster.storage, name)
-    if batch is None:
-        log.warning("Batch %s is not ended: it is no longer in storage.", name)
-        return False
-    ledger, claim, claim_s = cluster.ledger, ending_claim(name), cluster.settings.lease_s
-    if not ledger.claim(claim, claim_s):
-        log.info("Batch %s is being ended by another one; should that die, the reconciler finds it unfinished.", name)
-        return False
-    claimed_at, told_at = time.monotonic(), float("-inf")
-
-    def go_on() -> None:
-        nonlocal claimed_at
-        advance()
-        if time.monotonic() - claimed_at > claim_s / 3:
-            ledger.keep_claim(claim, claim_s)
-            claimed_at = time.monotonic()
-
-    def told(what: str, done: int, total: int) -> None:
-        nonlocal told_at
-        if total and time.monotonic() - told_at >= TOLD_EVERY_S:
-            told_at = time.monotonic()
-            with suppress(MedleyError):
-                ledger.note_ending(name, f"{what}, {100 * done // total} %")
-
-    # One that ends its process each time, as a picture may that decodes to more than there is room for.
-    with_pictures = ledger.count_trouble(claim) <= cluster.settings.attempts
-    try:
-        return _finish(cluster, batch, _Work(go_on, told, with_pictures))
-    finally:
-        with suppress(MedleyError):
-            ledger.end_claim(claim)
-            ledger.forget_trouble(claim)
-
-
-def ending_claim(name: BatchName) -> str:
-    """What a finisher claims while it works, so that a second one need not."""
-    return f"ending:{name}"
-
-
-class _Work(NamedTuple):
-    """How the end of a batch is made: what is called as it goes on, who hears how far it is, and whether pictures are
-    looked at.
-    """
-
-    advance: Callable[[], None]
-    told: Told
-    with_pictures: bool
-
-
-def _finish(cluster: Cluster, batch: AnyBatch, work: _Work) -> bool:
-    storage, advance = cluster.storage, work.advance
-    while True:
-        with JobTable() as failed:
-            tally = _tally(storage, batch.name, advance, failed)
-            if tally.done + tally.failed < batch.jobs:
-                log.info("Batch %s is not ended: %d of %d jobs have outcomes.", batch.name, sum(tally[:2]), batch.jobs)
-                recount(cluster, batch)  # whoever had this enqueued believed the ledger
-                take_back_end(storage, batch)
-                return False
-            finished = read_finished(storage, batch.name)
-            if finished and finished.outcomes == tally.digest:
-                break
-            _make(cluster, batch, failed, work)
-        _put_finished(cluster, batch, tally, advance)
-    if notify(storage, cluster.settings, finished, advance):
-        with cluster.ledger.enqueuing(batch.name):
-            if storage.exists(keys.finished(batch.name)):  # or it is being tried again
-                storage.delete(keys.open_batch(batch.name))
-                if not storage.exists(keys.finished(batch.name)):  # the hold was lost, and it is being tried again
-                    storage.put(keys.open_batch(batch.name), b"")
-    return True
-
-
-def _put_finished(cluster: Cluster, batch: AnyBatch, tally: "_Tally", advance: Callable[[], None]) -> None:
-    """Say that the batch has ended so, unless that has changed; held against a retry, which says that it has not."""
-    with cluster.ledger.enqueuing(batch.name) as go_on:
-
-        def both() -> None:
-            advance()
-            go_on()
-
-        if _tally(cluster.storage, batch.name, both) != tally:
-            return
-        standing = read_finished(cluster.storage, batch.name)
-        if standing and standing.outcomes == tally.digest:
-            return  # one that had lost its claim was sooner
-        finished = Finished(
-            batch=batch.name, done=tally.done, failed=tally.failed, outcomes=tally.digest, finished_at=datetime.now(UTC)
-        )
-        cluster.storage.put(keys.finished(batch.name), finished.json_bytes(), "application/json")
 
 
 class _Tally(NamedTuple):
@@ -163,21 +58,129 @@ def _tally(storage: Storage, name: BatchName, advance: Callable[[], None], faile
     return _Tally(counts["done"], counts["failed"], digest.hexdigest())
 
 
-def _make(cluster: Cluster, batch: AnyBatch, failed: JobTable, work: _Work) -> None:
-    """Make everything from these outcomes, but for finished.json; what cannot be made is taken away, as it would be
-    that of another end.
+def finish_batch(cluster: Cluster, name: BatchName, advance: Callable[[], None]) -> bool:
+    """Make what a batch ends with; false if jobs are still missing, it is gone, or another one is at it.
+
+    ``advance`` is called as the work goes on, so that a long one is not taken for a hung one.
+
+    Outcomes may still change while this works (a failed job that a twin then did), so they are listed again at the
+    end, and everything is made again if they differ from what finished.json names.
+
+    Raises:
+        BatchBusy: another one enqueues it for too long.
+        ServiceUnreachable, ServiceRefused: Redis or storage does not serve us.
     """
+    batch = read_batch(cluster.storage, name)
+    if batch is None:
+        log.warning("Batch %s is not ended: it is no longer in storage.", name)
+        return False
+    ledger, claim = cluster.ledger, ending_claim(name)
+    if not ledger.claim(claim, cluster.settings.lease_s):
+        log.info("Batch %s is being ended by another one; should that die, the reconciler finds it unfinished.", name)
+        return False
+    # One that ends its process each time, as a picture may that decodes to more than there is room for.
+    with_pictures = ledger.count_trouble(claim) <= cluster.settings.attempts
+    try:
+        return _End(cluster, batch, advance, with_pictures).make()
+    finally:
+        with suppress(MedleyError):
+            ledger.end_claim(claim)
+            ledger.forget_trouble(claim)
 
-    def status_of(job: JobId) -> Status:
-        return "failed" if failed.values([job]) else "done"
 
-    source = Source(cluster.storage, cluster.settings, batch, status_of, len(failed), work.advance, work.told)
-    put_failures(source)
-    for key, put in _pieces(batch).items():
-        if not (work.with_pictures and _is_made(source, key, put)):
-            cluster.storage.delete(key)
-    if not work.with_pictures:
-        log.error("Batch %s ends with a list of failures only, as making the rest ended its process.", batch.name)
+def ending_claim(name: BatchName) -> str:
+    """What a finisher claims while it works, so that a second one need not."""
+    return f"ending:{name}"
+
+
+class _End:
+    """The end of a batch while it is made, by whoever claimed that."""
+
+    def __init__(self, cluster: Cluster, batch: AnyBatch, advance: Callable[[], None], with_pictures: bool) -> None:
+        self._cluster = cluster
+        self._batch = batch
+        self._is_alive = advance
+        self._with_pictures = with_pictures
+        self._claimed_at = time.monotonic()
+        self._told_at = float("-inf")
+
+    def make(self) -> bool:
+        """Make everything, until it is what the outcomes say; false if jobs are still missing."""
+        storage, batch = self._cluster.storage, self._batch
+        while True:
+            with JobTable() as failed:
+                tally = _tally(storage, batch.name, self._advance, failed)
+                if (ended := tally.done + tally.failed) < batch.jobs:
+                    log.info("Batch %s is not ended: %d of %d jobs have outcomes.", batch.name, ended, batch.jobs)
+                    recount(self._cluster, batch)  # whoever had this enqueued believed the ledger
+                    take_back_end(storage, batch)
+                    return False
+                finished = read_finished(storage, batch.name)
+                if finished and finished.outcomes == tally.digest:
+                    break
+                self._make_pieces(failed)
+            self._put_finished(tally)
+        if notify(storage, self._cluster.settings, finished, self._advance):
+            self._close()
+        return True
+
+    def _advance(self) -> None:
+        """Say that this process is alive, and go on being the only one."""
+        self._is_alive()
+        claim_s = self._cluster.settings.lease_s
+        if time.monotonic() - self._claimed_at > claim_s / 3:
+            self._cluster.ledger.keep_claim(ending_claim(self._batch.name), claim_s)
+            self._claimed_at = time.monotonic()
+
+    def _tell(self, what: str, done: int, total: int) -> None:
+        """Say how far the work is, to people who watch."""
+        if total and time.monotonic() - self._told_at >= TOLD_EVERY_S:
+            self._told_at = time.monotonic()
+            with suppress(MedleyError):
+                self._cluster.ledger.note_ending(self._batch.name, f"{what}, {100 * done // total} %")
+
+    def _make_pieces(self, failed: JobTable) -> None:
+        """Make all but finished.json; what cannot be made is taken away, as it would be that of another end."""
+
+        def status_of(job: JobId) -> Status:
+            return "failed" if failed.values([job]) else "done"
+
+        storage, settings, batch = self._cluster.storage, self._cluster.settings, self._batch
+        source = Source(storage, settings, batch, status_of, len(failed), self._advance, self._tell)
+        put_failures(source)
+        for key, put in _pieces(batch).items():
+            if not (self._with_pictures and _is_made(source, key, put)):
+                storage.delete(key)
+        if not self._with_pictures:
+            log.error("Batch %s ends with a list of failures only, as making the rest ended its process.", batch.name)
+
+    def _put_finished(self, tally: _Tally) -> None:
+        """Say that the batch has ended so, unless that has changed; held against a retry, which says it has not."""
+        storage, name = self._cluster.storage, self._batch.name
+        with self._cluster.ledger.enqueuing(name) as go_on:
+
+            def advance() -> None:
+                self._advance()
+                go_on()
+
+            if _tally(storage, name, advance) != tally:
+                return
+            standing = read_finished(storage, name)
+            if standing and standing.outcomes == tally.digest:
+                return  # one that had lost its claim was sooner
+            finished = Finished(
+                batch=name, done=tally.done, failed=tally.failed, outcomes=tally.digest, finished_at=datetime.now(UTC)
+            )
+            storage.put(keys.finished(name), finished.json_bytes(), "application/json")
+
+    def _close(self) -> None:
+        """Have nobody look after the batch any more, unless it is being tried again."""
+        storage, name = self._cluster.storage, self._batch.name
+        with self._cluster.ledger.enqueuing(name):
+            if storage.exists(keys.finished(name)):
+                storage.delete(keys.open_batch(name))
+                if not storage.exists(keys.finished(name)):  # the hold was lost, and a retry was sooner
+                    storage.put(keys.open_batch(name), b"")
 
 
 def _is_made(source: Source, key: str, put: Callable[[Source], None]) -> bool:

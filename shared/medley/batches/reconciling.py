@@ -17,18 +17,16 @@ from medley.batches.stored import read_batch
 from medley.broker.queue import publish_finish
 from medley.cluster import Cluster
 from medley.errors import BatchBusy, StorageRefused, StorageUnreachable, UsageError
-from medley.media.images import shown
 from medley.records.base import BatchName
 from medley.records.batches import AnyBatch
 from medley.records.jobs import ENGINE
+from medley.telling import shown
 
 log = logging.getLogger(__name__)
 
-
 CHAINS_EVERY_S = 300.0
-"""Of a chained batch most jobs are not out, as they wait for others, so numbers do not tell whether it lacks any. That
-one waits in vain, as its predecessor's painter died at the wrong moment, is rare, and found so late at most.
-"""
+"""Of a chained batch most jobs wait for others and are not out, so numbers do not tell whether it lacks any. One waits
+in vain if its predecessor's painter died at the wrong moment. That is rare, and found so late at most."""
 
 
 def reconcile_all(cluster: Cluster) -> None:

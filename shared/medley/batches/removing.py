@@ -15,7 +15,7 @@ from itertools import groupby, islice
 from medley import keys
 from medley.batches.control import cancel, read_control
 from medley.batches.ending import ending_claim
-from medley.batches.ondisk import JobTable
+from medley.batches.job_table import JobTable
 from medley.batches.stored import read_batch, read_manifest, read_result
 from medley.cluster import Cluster
 from medley.errors import BatchBusy, ObjectMissing, UsageError

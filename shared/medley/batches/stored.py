@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from medley import keys
-from medley.batches.ondisk import JobTable
+from medley.batches.job_table import JobTable
 from medley.errors import ObjectMissing, UsageError
-from medley.records.base import BatchName, Digest, JobId
+from medley.records.base import BatchName, Digest, JobId, read_as
 from medley.records.batches import AnyBatch
-from medley.records.kinds import Job, read_any_batch, read_any_result, read_job
+from medley.records.kinds import BATCH, JOB, RESULT, Job
 from medley.records.results import AnyResult, Finished, Outcome, Status
 from medley.storage import Storage
 
@@ -30,7 +30,7 @@ _OUTCOME = re.compile(r"(?P<job>[0-9a-f]{32})\.(?P<status>done|failed)\.json")
 def read_batch(storage: Storage, name: BatchName) -> AnyBatch | None:
     """What was asked for under this name, or None if there is no such batch."""
     try:
-        batch = read_any_batch(storage.get(keys.batch(name), BATCH_BYTES))
+        batch = read_as(BATCH.validate_python, storage.get(keys.batch(name), BATCH_BYTES), "Batch")
     except ObjectMissing:
         return None
     if batch.name != name:
@@ -83,7 +83,7 @@ def read_manifest(storage: Storage, batch: AnyBatch) -> Iterator[Job]:
             while line := file.readline(LINE_BYTES + 1):
                 if len(line) > LINE_BYTES:
                     raise UsageError(f"The manifest {key} has a line of over {LINE_BYTES:,} bytes; medley wrote none.")
-                yield read_job(line)
+                yield read_as(JOB.validate_python, line, "job")
 
 
 def write_outcome(storage: Storage, outcome: Outcome) -> None:
@@ -114,7 +114,7 @@ def outcome_status(storage: Storage, batch: BatchName, job: JobId) -> Status | N
 def read_result(storage: Storage, job: JobId) -> AnyResult | None:
     """The commit of a job, or None if nobody has painted it."""
     try:
-        result = read_any_result(storage.get(keys.result(job), RECORD_BYTES))
+        result = read_as(RESULT.validate_python, storage.get(keys.result(job), RECORD_BYTES), "Result")
     except ObjectMissing:
         return None
     if result.job_id != job:

@@ -23,8 +23,10 @@ BODY_BYTES = 7_000
 
 
 def bundle_of(batch: AnyBatch, settings: Settings) -> int:
-    """How many jobs of a batch may share a message: one, where jobs begin with other ones' pictures, as those must not
-    wait for what only shares its message, and one of a walk, whose jobs are as long as a message is worth.
+    """How many jobs of a batch may share a message.
+
+    One, if it is chained: what follows a job must not wait for the rest of its message. One, if it is a walk: each of
+    its jobs is long enough for a message of its own.
     """
     return settings.bundle if isinstance(batch, Batch) and not batch.sampling.chain else 1
 

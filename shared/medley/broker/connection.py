@@ -1,6 +1,7 @@
 """The Redis between producers and workers: reaching it, and its errors as ours."""
 
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import quote
@@ -28,6 +29,9 @@ _RETRY_AFTER_S = 0.2
 _RETRIES = 1
 """One more try heals a connection that Redis closed while it was idle. A Redis that is silent is not asked again:
 redis-py tries both to connect and to send that often, and four timeouts would pass the 15 s of a command."""
+
+SCANNED = 1_000
+"""Keys in one step of a scan, so that it takes few round trips."""
 
 
 def connect(settings: Settings) -> redis.Redis:
@@ -84,6 +88,48 @@ def broker_errors(settings: Settings) -> Iterator[None]:
         said = redacted(str(error), settings.redis)
         # A Redis that does not know AUTH repeats its arguments; no traceback may show them.
         raise _named(error, said, without_password(settings.redis)) from (error if said == str(error) else None)
+
+
+class Connection:
+    """One Redis. Every call, here and in what is built on it, raises RedisUnreachable or RedisRefused."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._redis = connect(settings)
+
+    @contextmanager
+    def _client(self) -> Iterator[redis.Redis]:
+        with broker_errors(self._settings):
+            yield self._redis
+
+    def check(self) -> None:
+        """Find out whether Redis answers and lets us write."""
+        with self._client() as client:
+            client.set("medley:check", "1", ex=1)
+
+    def clock_skew_s(self) -> float:
+        """This machine's clock minus Redis's, in seconds."""
+        with self._client() as client:
+            seconds, microseconds = client.time()
+            return time.time() - (seconds + microseconds / 1e6)
+
+    def server(self, section: str | None = None) -> dict[str, str | int | float]:
+        """What Redis says of itself (INFO): ``redis_version``, ``maxmemory_policy``, ``aof_enabled`` and more."""
+        with self._client() as client:
+            return dict(client.info(section))
+
+    def age_s(self) -> float:
+        """For how many seconds this Redis has kept what it is told: since it was first asked, or lost everything."""
+        with self._client() as client:
+            client.set("medley:since", str(time.time()), nx=True)
+            return max(0.0, time.time() - float(client.get("medley:since") or time.time()))
+
+    def _run(self) -> str:
+        """What is another one after each start of this Redis; always the same where it gives no right to ask."""
+        try:
+            return str(self.server("server").get("run_id", ""))
+        except RedisRefused:
+            return "unknown"
 
 
 def _named(error: Exception, said: str, where: str) -> RedisRefused | RedisUnreachable:

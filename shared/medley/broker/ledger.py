@@ -1,9 +1,9 @@
 """What is under way, in Redis: what is enqueued, being painted, tried and finished, batch by batch.
 
-Storage is the truth. All of this can be lost at any moment, and then costs a LIST of the outcomes or a repeated
-painting that its create-only commit discards; nothing else.
+Storage is the truth. All of this can be lost at any moment. That costs a LIST of the outcomes, or a painting done
+twice, whose second commit is discarded; nothing else.
 
-A job of a batch is in one of the sets ``enqueued``, ``done`` and ``failed``, or it is missing; so three numbers tell
+A job of a batch is in one of the sets ``enqueued``, ``done`` and ``failed``, or it is missing. So three numbers tell
 whether a batch lacks anything.
 """
 
@@ -16,7 +16,10 @@ from typing import NamedTuple
 
 from redis.exceptions import LockNotOwnedError
 
+from medley.broker.backlog import Backlog
 from medley.broker.paintings import KEPT_S, Paintings, key_of
+from medley.broker.queue import QUEUES
+from medley.broker.roster import Roster
 from medley.errors import BatchBusy
 from medley.records.base import BatchName, JobId
 from medley.records.batches import QueueKind
@@ -80,8 +83,33 @@ class Counts(NamedTuple):
         return self.done + self.failed
 
 
-class Ledger(Paintings):
-    """The ledger of one Redis. Every call raises RedisUnreachable or RedisRefused when Redis does not serve it."""
+class Ledger(Paintings, Roster, Backlog):
+    """The ledger of one Redis: batches here, the rest in its three parts.
+
+    Every call raises RedisUnreachable or RedisRefused when Redis does not serve it.
+    """
+
+    # Who does what
+
+    def claim(self, what: str, for_s: float) -> bool:
+        """Be the only one to do something for so many seconds; false if another one is."""
+        with self._client() as client:
+            return bool(client.set(f"medley:claim:{what}", "1", nx=True, px=int(for_s * 1000)))
+
+    def keep_claim(self, what: str, for_s: float) -> None:
+        """Go on being the only one."""
+        with self._client() as client:
+            client.set(f"medley:claim:{what}", "1", px=int(for_s * 1000))
+
+    def is_claimed(self, what: str) -> bool:
+        """Whether someone is about it."""
+        with self._client() as client:
+            return bool(client.exists(f"medley:claim:{what}"))
+
+    def end_claim(self, what: str) -> None:
+        """Let others do it."""
+        with self._client() as client:
+            client.delete(f"medley:claim:{what}")
 
     @contextmanager
     def enqueuing(self, batch: BatchName, waits_s: float = WAITS_S) -> Iterator[Callable[[], None]]:
@@ -123,6 +151,11 @@ class Ledger(Paintings):
             pipe.delete(f"medley:suspects:{job}")
             pipe.execute()
 
+    def idle_painters(self, queue: QueueKind) -> int:
+        """How many painting processes of a queue hold no message, at least."""
+        serving = sum(QUEUES[queue] in painter.queues for painter in self.painters())
+        return max(0, serving - self.unacknowledged())
+
     # Enqueued
 
     def add_enqueued(self, batch: BatchName, jobs: Sequence[JobId], queue: QueueKind) -> None:
@@ -160,10 +193,10 @@ class Ledger(Paintings):
         return known | {job: "done" for job, is_done in zip(jobs, done, strict=True) if is_done}
 
     def silent_s(self, batch: BatchName) -> float:
-        """For how long no message of a batch has waited or been held, as seen whenever this is asked; 0 if one does.
+        """For how many seconds no message of a batch has waited or been held, as calls of this saw it; 0 if one does.
 
-        Queues are served in the order of publishing, so messages that are older than all that waits were delivered. One
-        that was given back since may wait behind younger ones; taken for lost, it goes out twice, which harms nobody.
+        Queues are served in the order of publishing, so what is older than all that waits was delivered. A message that
+        was given back may wait behind younger ones; it is then taken for lost and goes out twice, which harms nobody.
         """
         waiting_since, now = self.waiting_since(), time.time()
         held = batch in self.held_batches()

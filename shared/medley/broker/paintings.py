@@ -1,4 +1,4 @@
-"""What painters say of the jobs they are at, and what they are told of their batches, in Redis: part of the ledger."""
+"""What painters say of the jobs they are at, and what they are told of their batches."""
 
 import time
 from collections.abc import Sequence
@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 from pydantic import NonNegativeFloat, NonNegativeInt
 
-from medley.broker.roster import Roster
+from medley.broker.connection import Connection
 from medley.records.base import BatchName, JobId, Record
-from medley.records.results import ControlState
+from medley.records.batches import ControlState
 
 KEPT_S = 30 * 24 * 3600
 """A batch's keys outlive its last change by a month, longer than any batch waits for a worker."""
@@ -36,8 +36,8 @@ class Attempts(NamedTuple):
     death: str
 
 
-class Paintings(Roster):
-    """Attempts, progress and decisions, batch by batch."""
+class Paintings(Connection):
+    """The part of the ledger that knows attempts, their progress, and decisions."""
 
     # Control
 
@@ -51,12 +51,11 @@ class Paintings(Roster):
     def hold(self, job: JobId, worker: str) -> str:
         """Say that a painter is at work on a job, whatever its batch; returns who is: another one, if it was sooner.
 
-        What is held is let go if it is not said again for as long as a lease lasts after its last renewal.
+        It is let go, if that is not said again, when a lease would lapse that was renewed just now.
         """
-        for_ms = int((self._settings.lease_s - self._settings.lease_renew_s) * 1000)
         with self._client() as client:
             key = f"medley:holder:{job}"
-            client.set(key, worker, nx=True, px=for_ms)
+            client.set(key, worker, nx=True, px=self._held_ms)
             return str(client.get(key) or worker)
 
     def let_go(self, job: JobId, worker: str) -> None:
@@ -109,24 +108,24 @@ class Paintings(Roster):
         with self._client() as client:
             return int(client.hget(key_of(batch, "refusals"), job) or 0)
 
-    def count_trouble(self, message: str) -> int:
-        """Count that a message could not be dealt with at all; returns how many times that makes."""
-        return self._count("medley:trouble", message)
+    def count_trouble(self, what: str) -> int:
+        """Count that a message, or a batch's end, could not be dealt with; returns how many times that makes."""
+        return self._count("medley:trouble", what)
 
-    def forget_trouble(self, message: str) -> None:
+    def forget_trouble(self, what: str) -> None:
         """Begin to count anew."""
         with self._client() as client:
-            client.hdel("medley:trouble", message)
+            client.hdel("medley:trouble", what)
 
     # Painting
 
     def report(self, batch: BatchName, job: JobId, progress: Progress) -> ControlState | None:
         """Say how far a painting is; returns what was decided about its batch, or None if Redis does not know."""
-        key, for_ms = key_of(batch, "painting"), int((self._settings.lease_s - self._settings.lease_renew_s) * 1000)
+        key = key_of(batch, "painting")
         with self._client() as client, client.pipeline(transaction=False) as pipe:
             pipe.hset(key, job, progress.json_bytes())
             pipe.expire(key, KEPT_S)
-            pipe.set(f"medley:holder:{job}", progress.worker, px=for_ms)
+            pipe.set(f"medley:holder:{job}", progress.worker, px=self._held_ms)
             pipe.get(key_of(batch, "control"))
             state: ControlState | None = pipe.execute()[-1]
             return state
@@ -137,6 +136,11 @@ class Paintings(Roster):
             reports = client.hgetall(key_of(batch, "painting"))
         progress = {str(job): Progress.from_json(text) for job, text in reports.items()}
         return {job: report for job, report in progress.items() if time.time() - report.at < within_s}
+
+    @property
+    def _held_ms(self) -> int:
+        """For how long a job is held: as long as a lease lasts after its last renewal."""
+        return int((self._settings.lease_s - self._settings.lease_renew_s) * 1000)
 
     def _count(self, key: str, what: str) -> int:
         with self._client() as client, client.pipeline() as pipe:

@@ -22,8 +22,8 @@ from medley.records.jobs import ENGINE
 from medley.records.kinds import Job
 from medley.settings import Settings
 
-PAINT = "medley.paint"
-FINISH = "medley.finish"
+PAINT, FINISH = "medley.paint", "medley.finish"
+"""The tasks: to paint jobs of a batch, and to make what it ends with."""
 
 QUEUES: dict[QueueKind, str] = {kind: f"{kind}.{ENGINE}" for kind in get_args(QueueKind)}
 """In the order in which they are served. They carry the engine's number, so that a worker of another version
@@ -33,12 +33,13 @@ PUBLISH_AT_ONCE = 500
 """Messages in one round trip: six times as many a second as one by one, and more at once are no quicker."""
 
 _OVERRIDES = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL")
-
-UNACKED = "unacked"
-"""kombu's hash of unacknowledged messages by their delivery tag."""
+"""Variables that Celery heeds before what it is told."""
 
 TRANSPORT = "medley"
 """How kombu calls our transport; a class's whole name cannot stand in the URL of a unix socket."""
+
+UNACKED = "unacked"
+"""kombu's hash of unacknowledged messages by their delivery tag."""
 
 UNACKED_INDEX = "unacked_index"
 """kombu's sorted set of unacknowledged deliveries by time: where a lease is renewed."""
@@ -46,10 +47,51 @@ UNACKED_INDEX = "unacked_index"
 FRONT = "front"
 """The header that puts a message before all others of its queue; it goes no further than our transport."""
 
+_CONFIGURATION: dict[str, Any] = {
+    # What comes out of a queue is looked at before Celery has it: a text that is no message ends its event loop.
+    "broker_transport": TRANSPORT,
+    # Messages are JSON only: a pickled one would run code.
+    "task_serializer": "json",
+    "accept_content": ["json"],
+    # Outcomes are kept in storage; results would fill Redis.
+    "task_ignore_result": True,
+    # Strangers' names are not made into queues.
+    "task_create_missing_queues": False,
+    "task_default_queue": QUEUES["bulk"],
+    # A message is acknowledged after its outcome stands, and given back when its process dies;
+    # the ledger's count of attempts bounds that, so Celery must not count a second time.
+    "task_acks_late": True,
+    "task_reject_on_worker_lost": True,
+    "task_retry_on_worker_lost": False,
+    # CUDA cannot be used in a child that was forked after anything touched it.
+    "worker_pool": "prefork",
+    "worker_pool_start_method": "spawn",
+    # A late-acknowledging worker on Redis hoards messages unless prefetching is off.
+    "worker_prefetch_multiplier": 1,
+    "worker_disable_prefetch": True,
+    # A blip must not stop a hundred paintings; create-only commits make a second delivery harmless.
+    "worker_cancel_long_running_tasks_on_connection_loss": False,
+    # A spawned child imports Celery and our tasks first; 4 s is not enough on a cold disk.
+    "worker_proc_alive_timeout": 60.0,
+    # A Redis that is away comes back: try for ever, as leases and the ledger bound what is lost.
+    "broker_connection_retry_on_startup": True,
+    "broker_connection_max_retries": None,
+    # A command gives up within 15 s.
+    "task_publish_retry_policy": {"max_retries": 1, "interval_start": 0.2},
+    # Nothing listens to these, and each costs messages.
+    "worker_send_task_events": False,
+    "task_send_sent_event": False,
+    "worker_enable_remote_control": False,
+    # Logging is medley's own.
+    "worker_hijack_root_logger": False,
+    "worker_redirect_stdouts": False,
+}
+"""Celery's settings that are the same everywhere."""
+
 
 class Sent(NamedTuple):
-    """What a worker knows of a message: its queue, when it was first sent (Unix time), and whether it was delivered
-    before, to a worker that gave it back or was lost.
+    """What a worker knows of a message: its queue, when it was first sent (Unix time), and whether this is not its
+    first delivery, as a worker gave it back or was lost.
     """
 
     queue: QueueKind
@@ -71,48 +113,13 @@ def make_celery(settings: Settings) -> Celery:
     # What redis-py calls unix:, kombu calls socket:, after the transport's name.
     app = Celery("medley", broker=re.sub("^unix:", f"{TRANSPORT}+socket:", redis_url(settings)))
     app.conf.update(
-        # What comes out of a queue is looked at before Celery has it: a text that is no message ends its event loop.
-        broker_transport=TRANSPORT,
-        # Messages are JSON only: a pickled one would run code.
-        task_serializer="json",
-        accept_content=["json"],
-        # Outcomes are kept in storage; results would fill Redis.
-        task_ignore_result=True,
-        # Separate queues, as Redis priorities are approximate; strangers' names are not made into queues.
+        _CONFIGURATION,
+        # Separate queues, as Redis priorities are approximate.
         task_queues=[Queue(name, routing_key=name) for name in QUEUES.values()],
-        task_create_missing_queues=False,
-        task_default_queue=QUEUES["bulk"],
-        # A message is acknowledged after its outcome stands, and given back when its process dies;
-        # the ledger's count of attempts bounds that, so Celery must not count a second time.
-        task_acks_late=True,
-        task_reject_on_worker_lost=True,
-        task_retry_on_worker_lost=False,
-        # CUDA cannot be used in a child that was forked after anything touched it.
-        worker_pool="prefork",
-        worker_pool_start_method="spawn",
-        # A late-acknowledging worker on Redis hoards messages unless prefetching is off.
-        worker_prefetch_multiplier=1,
-        worker_disable_prefetch=True,
-        # A blip must not stop a hundred paintings; create-only commits make a second delivery harmless.
-        worker_cancel_long_running_tasks_on_connection_loss=False,
-        # A spawned child imports Celery and our tasks first; 4 s is not enough on a cold disk.
-        worker_proc_alive_timeout=60.0,
-        # A Redis that is away comes back: try for ever, as leases and the ledger bound what is lost.
-        broker_connection_retry_on_startup=True,
-        broker_connection_max_retries=None,
         broker_connection_timeout=settings.connect_timeout_s,
         broker_transport_options=transport_options(settings),
         # kombu verifies no certificate unless told to; the ledger's client does.
         broker_use_ssl={"ssl_cert_reqs": ssl.CERT_REQUIRED} if settings.redis.startswith("rediss:") else None,
-        # A command gives up within 15 s.
-        task_publish_retry_policy={"max_retries": 1, "interval_start": 0.2},
-        # Nothing listens to these, and each costs messages.
-        worker_send_task_events=False,
-        task_send_sent_event=False,
-        worker_enable_remote_control=False,
-        # Logging is medley's own.
-        worker_hijack_root_logger=False,
-        worker_redirect_stdouts=False,
     )
     return app
 
@@ -159,8 +166,9 @@ def publish_paint(
 def publish_again(
     app: Celery, settings: Settings, message: Sent, batch: BatchName, jobs: Sequence[Job], *, bundle: int = 1
 ) -> None:
-    """Enqueue jobs of a message anew, at the front of its queue, so that what was sent long ago does not wait for what
-    was sent since. That message must not be acknowledged before.
+    """Enqueue jobs of a message anew, at the front of its queue: they do not wait for what was sent after it.
+
+    The message must not be acknowledged before.
 
     Raises:
         RedisUnreachable, RedisRefused: nothing is known of how many went out.

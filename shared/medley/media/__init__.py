@@ -1,1 +1,1 @@
-"""Bytes to pictures that people look at, and back."""
+"""Pictures, sheets, videos and pages, made of what they are given; nothing here knows a batch or its storage."""

@@ -104,8 +104,8 @@ def _open_heif(file: CountedFile, name: str) -> ImageFile.ImageFile:
         from pi_heif import HeifImageFile  # not registered with Pillow, which would be for the whole process
     except ImportError as error:
         raise ImageError(
-            f"{name} is a HEIC picture, which needs a decoder; `pip install 'medley[heic]'` here and on the machines "
-            "that paint, or convert it to JPEG."
+            f"{name} is a HEIC picture, which needs a decoder; `pip install 'medley-farm[heic]'` here and on the "
+            "machines that paint, or convert it to JPEG."
         ) from error
     return cast(ImageFile.ImageFile, HeifImageFile(file))
 

@@ -25,30 +25,32 @@ if TYPE_CHECKING:
 PAIRS_A_PAGE = 60
 """As many as load quickly and are still looked through."""
 
+_FILES = resources.files("medley.media")
+
 
 @dataclass(frozen=True)
-class Shown:
+class Input:
     """An input picture: what people call it, and the path of a small JPEG of it, "" where there is none."""
 
     name: str
-    thumb: str = ""
+    preview: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
     """One pair of a batch.
 
-    ``picture`` is the path of the finished PNG, "" where there is none, and ``problem`` says why. ``thumb`` is that of
-    its small JPEG; without one the PNG is shown small. ``size`` is the picture's (width, height) in px. ``frames`` are
-    (step, path) by rising step: step 0 is the photo, or what else the painting began with. ``losses`` are (step, loss)
-    by rising step. ``facts`` are shown as they are: device, worker, weights.
+    ``picture`` is the path of the finished PNG, "" where there is none, and ``problem`` says why. ``preview`` is the
+    path of its small JPEG; without one the PNG is shown small. ``size`` is the picture's (width, height) in px.
+    ``frames`` are (step, path) by rising step: step 0 is the photo, or what else the painting began with. ``losses``
+    are (step, loss) by rising step. ``facts`` of a picture are shown as they are: device, worker, weights.
     """
 
     title: str
-    content: Shown
-    styles: Sequence[Shown] = ()
+    content: Input
+    styles: Sequence[Input] = ()
     picture: str = ""
-    thumb: str = ""
+    preview: str = ""
     size: tuple[int, int] | None = None
     frames: Sequence[tuple[int, str]] = ()
     losses: Sequence[tuple[int, float]] = ()
@@ -111,7 +113,7 @@ def _poster(page: Page) -> str:
     if page.video_size is None:
         return ""
     wanted = page.video_size[0] / page.video_size[1]
-    alike = (e.thumb for e in page.entries if e.size and abs(e.size[0] / e.size[1] / wanted - 1) < 0.05)
+    alike = (e.preview for e in page.entries if e.size and abs(e.size[0] / e.size[1] / wanted - 1) < 0.05)
     return next(filter(None, alike), "")
 
 
@@ -147,19 +149,15 @@ def _template() -> "Template":
     """The page with its style and script, whose digests its policy names."""
     from markupsafe import Markup
 
-    style, script = (_part(name) for name in ("gallery.css", "gallery.js"))
-    environment = templates()
+    style, script = ((_FILES / name).read_text("utf-8") for name in ("gallery.css", "gallery.js"))
+    environment = templates(_FILES)
     environment.filters["url"] = url
     environment.globals |= {
         "style": Markup(style),  # noqa: S704 - our own file
         "script": Markup(script),  # noqa: S704
         "policy": _policy(style, script),
     }
-    return environment.from_string(_part("gallery.html.j2"))
-
-
-def _part(name: str) -> str:
-    return resources.files("medley.media").joinpath(name).read_text("utf-8")
+    return environment.get_template("gallery.html.j2")
 
 
 def _policy(style: str, script: str) -> str:

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import re
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,13 +15,11 @@ from medley.media.colours import NO_RANGE, to_srgb
 from medley.media.formats import EXTENSIONS, CountedFile, open_header
 from medley.media.orientation import turned_size
 from medley.settings import Settings
+from medley.telling import shown
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-"""Control characters, ends of lines, and what turns the direction of writing round."""
 
 
 class Probe(NamedTuple):
@@ -100,12 +97,6 @@ def png_text(path: Path, key: str, settings: Settings) -> str | None:
 def encode_jpeg(array: "NDArray[np.uint8]", quality: int = 90) -> bytes:
     """A JPEG of pixels (H, W, 3), each side at most 65,500; colours at full resolution (4:4:4), quality 1 to 95."""
     return _encode(array, "JPEG", quality=quality, subsampling=0)
-
-
-def shown(name: str) -> str:
-    """A name that others chose, as a message may have it: on one line, valid Unicode, and nothing moves the cursor."""
-    text = re.sub("[\ud800-\udfff]", "\ufffd", name)  # names on disk need not be Unicode
-    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def _encode(array: "NDArray[np.uint8]", form: str, **options: Any) -> bytes:

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 _UNSEEN = 1 / 512
 """A share of a blend that changes no 8-bit sample by half a step."""
 
-
 _LEAST_STEP = 0.01
 """What each step has at least, as a share of the mean change."""
 

@@ -8,16 +8,16 @@ from medley.media.images import encode_jpeg
 PREVIEW_PX = 480
 """The longest side: twice the width of a cell of the contact sheet, and of a card of the gallery on a dense screen."""
 
-PICTURE = "preview"
-"""Of the finished picture."""
+PICTURE = "preview.jpg"
+"""What a result calls that of the finished picture."""
 
-CONTENT = "content"
-"""Of the content."""
+CONTENT = "content.jpg"
+"""That of the content."""
 
 
 def style(number: int) -> str:
-    """Of a style, by its place in the pair, from 0 on."""
-    return f"style-{number + 1}"
+    """That of a style, by its place in the pair, from 0 on."""
+    return f"style-{number + 1}.jpg"
 
 
 def reduced(picture: Image.Image) -> Image.Image:

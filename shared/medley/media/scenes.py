@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from medley.ahead import in_order
 from medley.errors import ImageError, ObjectMissing, UsageError
 from medley.media.images import any_side, open_picture
 from medley.media.pace import Mix, chosen, mixes, places
@@ -22,6 +21,7 @@ from medley.media.sheet import INK, PAPER, wrapped
 from medley.media.video import LEAST_PX, VideoWriter, fitted, open_video, playable_size
 from medley.records.videos import VideoOptions, scene_timing
 from medley.settings import Settings
+from medley.threads import in_order
 
 Load = Callable[[], bytes]
 

@@ -1,23 +1,23 @@
 """Templates of pages, and how numbers and dates are written in them."""
 
 import math
-from collections.abc import Callable
 from datetime import UTC, datetime
+from importlib.resources.abc import Traversable
 from typing import TYPE_CHECKING
 
 from medley.media import curve
-from medley.media.images import shown
+from medley.telling import shown
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 
-def templates(load: Callable[[str], str] | None = None) -> "Environment":
-    """An environment whose templates escape what they are given; ``load`` reads a template by its name."""
+def templates(folder: Traversable) -> "Environment":
+    """The templates of a folder, which escape what they are given."""
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     environment = Environment(
-        loader=FunctionLoader(load) if load else None,
+        loader=FunctionLoader(lambda name: (folder / name).read_text("utf-8")),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

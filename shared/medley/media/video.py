@@ -19,9 +19,9 @@ from PIL import Image
 
 from medley.errors import MedleyError, OutOfMemory, UsageError
 from medley.files import os_errors, whole_file
-from medley.media.images import shown
 from medley.media.sheet import PAPER
-from medley.records.videos import MOST_PX
+from medley.records.videos import MOST_VIDEO_PX
+from medley.telling import shown
 
 if TYPE_CHECKING:
     from av.container.core import Chapter
@@ -68,14 +68,14 @@ class VideoWriter:
         self.frames = 0
         """How many were added."""
 
-    def add(self, picture: Image.Image | NDArray[np.uint8]) -> None:
-        """One more frame: a picture, or RGB pixels (H, W, 3); of another size than the video's, it is fitted.
+    def add(self, picture: Image.Image) -> None:
+        """One more frame: an RGB picture; of another size than the video's, it is fitted.
 
         Raises:
-            UsageError: an array of another kind, or x264 refuses.
+            UsageError: x264 refuses.
             StorageRefused: no room for the video.
         """
-        frame = self._converted(self._pixels(picture))
+        frame = self._converted(np.asarray(fitted(picture, self.size)))
         frame.pts, frame.time_base = self.frames, self._time_base
         if self.frames in self._chapters:
             frame.pict_type = PictureType.I
@@ -86,15 +86,6 @@ class VideoWriter:
     def chapter(self, title: str) -> None:
         """A chapter begins with the next frame; its title is cut to what MP4 holds."""
         self._chapters[self.frames] = shown(title).encode()[:_CHAPTER_BYTES].decode(errors="ignore") or "-"
-
-    def _pixels(self, picture: Image.Image | NDArray[np.uint8]) -> NDArray[np.uint8]:
-        if isinstance(picture, np.ndarray):
-            if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
-                raise UsageError(f"A frame has RGB pixels (H, W, 3) of uint8, not {picture.shape} of {picture.dtype}.")
-            if picture.shape[1::-1] == self.size:
-                return np.ascontiguousarray(picture)
-            picture = Image.fromarray(picture)
-        return np.asarray(fitted(picture if picture.mode == "RGB" else picture.convert("RGB"), self.size))
 
     def _converted(self, pixels: NDArray[np.uint8]) -> VideoFrame:
         """RGB as the limited-range YUV of BT.709, 4:2:0, that the stream is tagged as."""
@@ -166,10 +157,10 @@ def playable_size(size: tuple[int, int]) -> tuple[int, int]:
     Raises:
         UsageError: a side is under 1 px or over 4096.
     """
-    if min(size) < 1 or max(size) > MOST_PX:
-        raise UsageError(f"No video has {size[0]} x {size[1]} pixels; ask for 1 to {MOST_PX} a side.")
+    if min(size) < 1 or max(size) > MOST_VIDEO_PX:
+        raise UsageError(f"No video has {size[0]} x {size[1]} pixels; ask for 1 to {MOST_VIDEO_PX} a side.")
     times = max(1, LEAST_PX / min(size))
-    width, height = (min(MOST_PX, round(side * times)) for side in size)
+    width, height = (min(MOST_VIDEO_PX, round(side * times)) for side in size)
     return width - width % 2, height - height % 2
 
 

@@ -1,4 +1,6 @@
-"""What a batch ends with, made from what lies in storage: the list of failures, the sheet, the video, the gallery."""
+"""What a batch ends with: its failures, sheet, video and gallery. They are gathered from storage here, and made by the
+modules of the same names in :mod:`medley.media`.
+"""
 
 PAGE_CELLS = 60
 """Pairs on one contact sheet: as many as a page shows well."""

@@ -9,7 +9,7 @@ from medley import keys
 from medley.batches.stored import read_finished, read_outcome, read_result
 from medley.errors import ObjectMissing, UsageError
 from medley.media import previews
-from medley.media.gallery import PAIRS_A_PAGE, Entry, Page, Shown, gallery_page
+from medley.media.gallery import PAIRS_A_PAGE, Entry, Input, Page, gallery_page
 from medley.media.templates import spoken_loss
 from medley.pieces.source import Pair, Source, caption, each_pair, evenly
 from medley.records.base import JobId, Record
@@ -28,7 +28,7 @@ Place = Callable[[JobId, str, StoredFile], str]
 """Where a file of a job's result lies, as a path from the folder of ``index.html``."""
 
 
-def in_storage(_job: JobId, _name: str, file: StoredFile) -> str:
+def _in_storage(_job: JobId, _name: str, file: StoredFile) -> str:
     """The place of a file where the page lies in the batch's folder of storage."""
     return f"../../{file.key}"
 
@@ -53,7 +53,7 @@ def put_gallery(source: Source) -> None:
         key.rpartition("/")[2] if source.storage.exists(key) else ""
         for key in (keys.video(name), keys.contact_sheet(name))
     ]
-    for number, page in enumerate(each_page(source, Pieces(in_storage, *stored)), start=1):
+    for number, page in enumerate(each_page(source, Pieces(_in_storage, *stored)), start=1):
         first = first or page
         if number > 1:
             source.storage.put(keys.gallery(name, number), page)
@@ -97,7 +97,7 @@ def _about(source: Source, pieces: Pieces, entries: Sequence[Entry]) -> dict[str
         "video_size": (widest, highest) if sizes else None,
         "video": pieces.video,
         "sheet": pieces.sheet,
-        "options": chosen_options(batch.options),
+        "options": _chosen_options(batch.options),
         "skipped_files": [(file.name, file.reason) for file in batch.skipped[:SKIPPED_SHOWN]],
     }
 
@@ -106,7 +106,7 @@ def _walk_page(source: Source, batch: WalkBatch, pieces: Pieces, finished_at: da
     lost = {"missing": f"{source.failed} of {batch.jobs} stretches, which failed"} if source.failed else {}
     return Page(
         batch=batch.name, finished_at=finished_at, video=pieces.video, video_size=batch.options.size,
-        options=chosen_options(batch.options) | lost, filmstrip=list(_filmstrip(source.storage, batch, pieces.place)),
+        options=_chosen_options(batch.options) | lost, filmstrip=list(_filmstrip(source.storage, batch, pieces.place)),
     )  # fmt: skip
 
 
@@ -121,7 +121,7 @@ def _filmstrip(storage: Storage, batch: WalkBatch, place: Place) -> Iterator[str
             yield place(job.id, name, result.files[name])
 
 
-def chosen_options(options: Record) -> dict[str, str]:
+def _chosen_options(options: Record) -> dict[str, str]:
     """Those options that are not as they are by default, as people read them."""
     default = type(options)()
     return {name.replace("_", " "): _spoken(value) for name, value in options if value != getattr(default, name)}
@@ -142,8 +142,8 @@ def _entry(source: Source, place: Place, pair: Pair, up: str) -> Entry:
     def path(name: str) -> str:
         return up + place(job.id, name, files[name]) if name in files else ""
 
-    content = Shown(caption(job.content), path(f"{previews.CONTENT}.jpg"))
-    styles = [Shown(caption(style), path(f"{previews.style(n)}.jpg")) for n, style in enumerate(job.styles)]
+    content = Input(caption(job.content), path(previews.CONTENT))
+    styles = [Input(caption(style), path(previews.style(n))) for n, style in enumerate(job.styles)]
     if result is None:
         return Entry(title=pair.title, content=content, styles=styles, problem=_problem(source, pair))
     return Entry(
@@ -151,7 +151,7 @@ def _entry(source: Source, place: Place, pair: Pair, up: str) -> Entry:
         content=content,
         styles=styles,
         picture=path(PICTURE_FILE),
-        thumb=path(f"{previews.PICTURE}.jpg"),
+        preview=path(previews.PICTURE),
         size=result.size,
         frames=[(step, path(frame_file(step))) for step in sorted(result.frames) if frame_file(step) in files],
         losses=result.losses,

@@ -59,42 +59,28 @@ def page_count(source: Source, cells: int = PAGE_CELLS) -> int:
 
 def _cells(source: Source, pairs: Iterator[Pair]) -> Iterator[Cell]:
     for pair in pairs:
-        job, show = pair.job, _Shower(source, pair)
-        styles = (show(previews.style(n), keys.input_picture(style.input)) for n, style in enumerate(job.styles))
+        job = pair.job
+        kept = {name: file.key for name, file in pair.result.files.items()} if pair.result else {}
+        inputs = {previews.style(n): keys.input_picture(style.input) for n, style in enumerate(job.styles)}
+        styles = [_small(source, kept.get(name, whole)) for name, whole in inputs.items()]
         yield Cell(
             caption=pair.title,
-            content=show(previews.CONTENT, keys.input_picture(job.content.input)),
+            content=_small(source, kept.get(previews.CONTENT, keys.input_picture(job.content.input))),
             styles=[picture for picture in styles if picture],
-            result=show(previews.PICTURE, show.picture),
+            result=_small(source, kept.get(previews.PICTURE, kept.get(PICTURE_FILE))),
             reason="failed" if pair.failed else "",
         )
 
 
-class _Shower:
-    """Fetches the small copies that a pair's attempt kept; where it has none, larger pictures are made small."""
-
-    def __init__(self, source: Source, pair: Pair) -> None:
-        self._source = source
-        self._files = pair.result.files if pair.result else {}
-
-    @property
-    def picture(self) -> str:
-        """The key of the finished picture; nothing where there is none."""
-        return self._files[PICTURE_FILE].key if PICTURE_FILE in self._files else ""
-
-    def __call__(self, what: str, otherwise: str) -> Image.Image | None:
-        """A small picture; None if it cannot be read, which may be why its job failed."""
-        file = self._files.get(f"{what}.jpg")
-        key = file.key if file else otherwise
-        settings = any_side(self._source.settings)
-        try:
-            return (
-                reduced(open_picture(self._source.storage.get(key, settings.image_bytes), settings, key))
-                if key
-                else None
-            )
-        except (ImageError, ObjectMissing, UsageError):
-            return None
+def _small(source: Source, key: str | None) -> Image.Image | None:
+    """A picture made small, as the copies are that attempts keep; None if it cannot be read, which may be why its job
+    failed.
+    """
+    settings = any_side(source.settings)
+    try:
+        return reduced(open_picture(source.storage.get(key, settings.image_bytes), settings, key)) if key else None
+    except (ImageError, ObjectMissing, UsageError):
+        return None
 
 
 def put_sheet(source: Source) -> None:

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import PurePosixPath
 from typing import NamedTuple, cast
 
-from medley.batches.ondisk import JobTable
+from medley.batches.job_table import JobTable
 from medley.batches.stored import each_outcome, read_manifest, read_result
 from medley.errors import UsageError
 from medley.records.base import JobId
@@ -49,7 +49,7 @@ class Source:
 
 
 @contextmanager
-def opened(storage: Storage, settings: Settings, batch: AnyBatch) -> Iterator[Source]:
+def opened(storage: Storage, settings: Settings, batch: AnyBatch, told: Told = quiet) -> Iterator[Source]:
     """A batch whose outcomes are those that stand now, ended or not; for one thread."""
     with JobTable() as outcomes:
         outcomes.put(each_outcome(storage, batch.name))
@@ -58,7 +58,7 @@ def opened(storage: Storage, settings: Settings, batch: AnyBatch) -> Iterator[So
             status = outcomes.values([job]).get(job)
             return cast(Status, status) if status else None
 
-        yield Source(storage, settings, batch, status_of, outcomes.count("failed"))
+        yield Source(storage, settings, batch, status_of, outcomes.count("failed"), told=told)
 
 
 class Pair(NamedTuple):

@@ -12,7 +12,6 @@ from pathlib import Path
 from PIL import Image
 
 from medley import keys
-from medley.ahead import in_order
 from medley.batches.chains import is_chained
 from medley.batches.stored import read_manifest, read_result
 from medley.errors import ImageError, ObjectMissing, UsageError
@@ -24,7 +23,7 @@ from medley.records.jobs import StyleTransfer
 from medley.records.results import PICTURE_FILE, Result, StoredFile, frame_file
 from medley.records.videos import MedleyOptions, frame_count
 from medley.records.walks import WalkBatch
-from medley.telling import Told, quiet
+from medley.threads import in_order
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +35,7 @@ def put_medley(source: Source) -> None:
     """Store the medley as it is by default; raises as :func:`make_medley` does, and what storage raises."""
 
     def make(path: Path) -> None:
-        summary = make_medley(source, path, MedleyOptions(), source.told)
+        summary = make_medley(source, path, MedleyOptions())
         for said in (*summary.left_out, *summary.notes):
             log.warning("The video of batch %s: %s", source.batch.name, said)
 
@@ -45,7 +44,7 @@ def put_medley(source: Source) -> None:
 
 def put_walk(source: Source) -> None:
     """Store the walk's video; raises as :func:`make_walk` does, and what storage raises."""
-    _put(source, lambda path: make_walk(source, path, source.told))
+    _put(source, partial(make_walk, source))
 
 
 def _put(source: Source, make: Callable[[Path], object]) -> None:
@@ -55,10 +54,8 @@ def _put(source: Source, make: Callable[[Path], object]) -> None:
         source.storage.put_file(keys.video(source.batch.name), path)
 
 
-def make_medley(source: Source, path: Path, options: MedleyOptions, told: Told = quiet) -> Summary:
+def make_medley(source: Source, path: Path, options: MedleyOptions) -> Summary:
     """Make the medley: a scene for each finished picture, those of one photo behind one another.
-
-    ``told`` hears how many frames are made.
 
     Raises:
         UsageError: nothing is finished, or the manifest or the options cannot be used.
@@ -76,7 +73,7 @@ def make_medley(source: Source, path: Path, options: MedleyOptions, told: Told =
 
     def advance() -> None:
         source.advance()
-        told("making the video", next(numbers), total)
+        source.told("making the video", next(numbers), total)
 
     return write_medley(path, scenes, options, size, source.settings, title=source.batch.name, advance=advance)
 
@@ -140,9 +137,8 @@ def _read(source: Source, file: StoredFile) -> bytes:
     return data
 
 
-def make_walk(source: Source, path: Path, told: Told = quiet) -> int:
-    """Join a walk's frames into a video; returns how many it has. Stretches that failed are left out, and ``told``
-    hears how many frames are joined.
+def make_walk(source: Source, path: Path) -> int:
+    """Join a walk's frames into a video; returns how many it has. Stretches that failed are left out.
 
     Raises:
         UsageError: it is no walk, or none of it is there.
@@ -156,7 +152,7 @@ def make_walk(source: Source, path: Path, told: Told = quiet) -> int:
     with open_video(path, options.size, fps=options.fps, crf=options.crf, title=batch.name) as video:
         for frame in _ahead(source, _walk_files(source)):
             source.advance()
-            told("making the video", video.frames, options.frames)
+            source.told("making the video", video.frames, options.frames)
             video.add(frame)
         return video.frames
 

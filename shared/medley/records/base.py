@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, StringConstraints, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, PositiveInt, StringConstraints, ValidationError
 from pydantic_core import from_json
 
 from medley.errors import UsageError
@@ -23,6 +23,9 @@ BatchName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-
 InputName = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}\.[a-z0-9]{2,5}$")]
 """An input picture in storage: its digest, a dot, and the extension of the format that its bytes have."""
 
+Size = tuple[PositiveInt, PositiveInt]
+"""Width and height, px."""
+
 
 class Record(BaseModel):
     """The base of all messages and records; unknown fields, NaN and infinity are refused."""
@@ -40,19 +43,15 @@ class Record(BaseModel):
         Raises:
             UsageError: this is not such a record; the message names the first field that is wrong.
         """
-        return _read(cls.model_validate, data, cls.__name__)
+        return read_as(cls.model_validate, data, cls.__name__)
 
 
-def read_as(kinds: TypeAdapter[T], data: bytes | str, name: str) -> T:
-    """Read what :meth:`Record.json_bytes` wrote, of one of several kinds of record; ``name`` is what errors call them.
+def read_as(validate: Callable[[Any], T], data: bytes | str, name: str) -> T:
+    """Read what :meth:`Record.json_bytes` wrote, of what ``validate`` takes; ``name`` is what errors call that.
 
     Raises:
         UsageError: this is not such a record; the message names the first field that is wrong.
     """
-    return _read(kinds.validate_python, data, name)
-
-
-def _read(validate: Callable[[Any], T], data: bytes | str, name: str) -> T:
     try:
         # Not model_validate_json, which copies the whole for each field that is missing.
         return validate(from_json(data))

@@ -1,25 +1,22 @@
-"""What a batch was asked for, and what it came to: ``batch.json``."""
+"""What a batch was asked for and what it came to, ``batch.json``; and what people decided about it."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    FailFast,
-    Field,
-    NonNegativeFloat,
-    PositiveInt,
-    StringConstraints,
-    model_validator,
-)
+from pydantic import FailFast, Field, NonNegativeFloat, PositiveInt, StringConstraints, model_validator
 
 from medley.records.base import BatchName, Digest, Record
 from medley.records.jobs import ENGINE
 from medley.records.networks import WalkOptions
 from medley.records.options import StyleTransferOptions
-from medley.records.pictures import Picture, Weights
+from medley.records.pictures import Picture
+from medley.records.weights import Weights
 
 QueueKind = Literal["finish", "interactive", "bulk"]
 """What a queue is for, in the order in which they are served: a batch that is done waits for no other one."""
+
+ControlState = Literal["running", "paused", "cancelled"]
+"""What people can decide about a batch."""
 
 PoolItem = Annotated[str, StringConstraints(min_length=1)]
 """A file, a folder, a glob or a CSV; never nothing, as an unset variable of a shell, which would mean this folder."""
@@ -101,6 +98,13 @@ class Batch(AnyBatch):
         theirs = {**sampling.model_dump(), **_compared(options)}
         theirs |= {"weights": (self.weights if same else weights).label, "engine": ENGINE}
         return [f"{key}: {ours[key]!r}, not {theirs[key]!r}" for key in ours if ours[key] != theirs[key]]
+
+
+class Control(Record):
+    """``control.json``: what people decided about a batch."""
+
+    state: ControlState
+    at: datetime
 
 
 def _compared(options: StyleTransferOptions) -> dict[str, Any]:

@@ -2,16 +2,14 @@
 
 import hashlib
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    FailFast,
-    Field,
-)
+from pydantic import FailFast, Field
 
 from medley.records.base import JobId, Record, canonical_json
 from medley.records.options import StyleTransferOptions
-from medley.records.pictures import Picture, Style, Weights
+from medley.records.pictures import Picture, Style
+from medley.records.weights import Weights
 
 ENGINE = 5
 """Raised when the same request would give other pixels, with other default weights too; part of job ids and of queue
@@ -51,38 +49,26 @@ class HowMade(Record):
     engine: int
 
 
-class IdOf(Protocol):
-    """Gives the id of a job of known options and weights."""
+class JobIds:
+    """Gives the ids of the jobs of a batch, which has these options and weights.
 
-    def __call__(self, content: Picture, styles: Sequence[Style], init: JobId | None = None) -> JobId:
-        """The id of the job of this content and these styles, which begins with another one's picture if need be."""
-
-
-def job_ids(options: StyleTransferOptions, weights: Weights) -> IdOf:
-    """What gives the ids of a batch's jobs: of a content and its styles, the digest of everything that bears on the
-    job's pixels and files, so that equal work has one id whoever asks.
+    An id is the digest of everything that bears on the job's pixels and files, so equal work has one id whoever asks.
     """
-    common = {
-        "kind": "style_transfer",
-        "options": options.identity(),
-        "weights": weights.sha256,
-        "engine": ENGINE,
-    }
 
-    def job_id(content: Picture, styles: Sequence[Style], init: JobId | None = None) -> JobId:
+    def __init__(self, options: StyleTransferOptions, weights: Weights) -> None:
+        self._common = {
+            "kind": "style_transfer",
+            "options": options.identity(),
+            "weights": weights.sha256,
+            "engine": ENGINE,
+        }
+
+    def of(self, content: Picture, styles: Sequence[Style], init: JobId | None = None) -> JobId:
+        """The id of the job of this content and these styles; ``init`` is the job whose picture it begins with."""
         own: dict[str, Any] = {"content": content.sha256, "styles": [[style.sha256, style.weight] for style in styles]}
-        if init:
-            own["init"] = init
-        return digest_id(common | own)
-
-    return job_id
+        return digest_id(self._common | own | ({"init": init} if init else {}))
 
 
 def digest_id(what: dict[str, Any]) -> JobId:
     """A job's id, of everything that bears on its pixels and files."""
     return hashlib.sha256(canonical_json(what)).hexdigest()[:32]
-
-
-def job_id(content: Picture, styles: Sequence[Style], options: StyleTransferOptions, weights: Weights) -> JobId:
-    """The id of one job; where there are many of the same options, :func:`job_ids` is quicker."""
-    return job_ids(options, weights)(content, styles)

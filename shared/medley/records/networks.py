@@ -5,9 +5,9 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, PositiveInt, model_validator
 
 from medley.records.base import Record
-from medley.records.videos import MOST_PX
+from medley.records.videos import MOST_VIDEO_PX
 
-CHUNK = 48
+STRETCH = 48
 """Frames of a walk that one job renders: at 512 x 512 about a second of two slow cores, and under a minute at 4096 x
 4096; a video of ten seconds still keeps seven workers busy."""
 
@@ -94,12 +94,12 @@ class ArtOptions(NetworkOptions):
 class WalkOptions(NetworkOptions):
     """A walk of z: a picture for each of its positions, to be seen as a video."""
 
-    most_px: ClassVar[int] = MOST_PX
+    most_px: ClassVar[int] = MOST_VIDEO_PX
 
     kind: Literal["walk"] = "walk"
-    xres: int = Field(512, ge=1, le=MOST_PX, description="width of the video, px")
+    xres: int = Field(512, ge=1, le=MOST_VIDEO_PX, description="width of the video, px")
     yres: int | None = Field(
-        None, ge=1, le=MOST_PX, description="height, px; what --xlim, --ylim and --xres make it, if not given"
+        None, ge=1, le=MOST_VIDEO_PX, description="height, px; what --xlim, --ylim and --xres make it, if not given"
     )
     frames: PositiveInt = Field(300, le=200_000, description="pictures of the video")
     step: float = Field(
@@ -119,7 +119,7 @@ class WalkOptions(NetworkOptions):
     @property
     def num_steps(self) -> int:
         """Frames of one job, but of the last one, which may have fewer."""
-        return min(CHUNK, self.frames)
+        return min(STRETCH, self.frames)
 
     def identity(self) -> dict[str, Any]:
         """What of the options bears on the pixels and files of a stretch of frames.

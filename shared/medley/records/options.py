@@ -16,12 +16,12 @@ from medley.layers import CONTENT_LAYERS, LAYERS, STYLE_LAYERS
 from medley.records.base import Record
 from medley.records.pictures import Picture
 
-MOST_PX = 8_192
+MOST_PAINTED_PX = 8_192
 """The longest side that may be asked for; at twice that, one layer's features of one picture fill an 80 GB device."""
 
-_Side = Annotated[int, Field(gt=0, le=MOST_PX)]
+_Side = Annotated[int, Field(gt=0, le=MOST_PAINTED_PX)]
 
-_Pixels = Annotated[int, Field(gt=0, le=MOST_PX**2)]
+_Pixels = Annotated[int, Field(gt=0, le=MOST_PAINTED_PX**2)]
 
 FAST_STEPS, EXACT_STEPS = 100, 300
 """How many steps are made, if nobody says, by ``precision``."""

@@ -5,22 +5,17 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, FailFast, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, StringConstraints
 
-from medley.records.base import BatchName, Digest, JobId, Record
+from medley.records.base import BatchName, Digest, JobId, Record, Size
 from medley.records.networks import WalkOptions
 from medley.records.options import StyleTransferOptions
-from medley.records.pictures import Picture, Style, Weights
+from medley.records.pictures import Picture, Style
+from medley.records.weights import Weights
 from medley.storage.contract import checked
 
 Status = Literal["done", "failed"]
 """How a job of a batch ended; if both stand, done wins."""
 
-
-ControlState = Literal["running", "paused", "cancelled"]
-"""What people can decide about a batch."""
-
-
 _FileName = Annotated[str, StringConstraints(pattern=r"^(frames/)?[A-Za-z0-9_-]+\.[a-z0-9]+$")]
-
 
 PICTURE_FILE = "pastiche.png"
 """What a result calls the finished picture."""
@@ -58,7 +53,7 @@ class AnyResult(Record):
     batch: BatchName
     options: StyleTransferOptions | WalkOptions
     engine: int
-    size: tuple[PositiveInt, PositiveInt]
+    size: Size
     steps: NonNegativeInt
     loss: NonNegativeFloat | None = None
     frames: tuple[NonNegativeInt, ...]
@@ -128,13 +123,6 @@ class Outcome(Record):
     seconds: NonNegativeFloat
     loss: NonNegativeFloat | None = None
     finished_at: datetime
-
-
-class Control(Record):
-    """``control.json``: what people decided about a batch."""
-
-    state: ControlState
-    at: datetime
 
 
 class Finished(Record):

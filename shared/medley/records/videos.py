@@ -8,7 +8,7 @@ from medley.records.base import Record
 
 Transition = Literal["crossfade", "rewind", "cut"]
 
-MOST_PX = 4096
+MOST_VIDEO_PX = 4096
 """The longest side of a video: H.264's level 5.1, which phones play, ends at 4096 x 2304."""
 
 HOLD_S = 2
@@ -28,7 +28,7 @@ class VideoOptions(Record):
     size: int | None = Field(
         None,
         ge=64,
-        le=MOST_PX,
+        le=MOST_VIDEO_PX,
         description="longest side of the video, px; that of the largest picture, but at most 1920, if not given",
     )
     crf: int = Field(

@@ -8,7 +8,7 @@ from pydantic import NonNegativeInt, PositiveInt
 from medley.records.base import JobId, Record
 from medley.records.batches import AnyBatch
 from medley.records.jobs import ENGINE, digest_id
-from medley.records.networks import CHUNK, WalkOptions
+from medley.records.networks import STRETCH, WalkOptions
 from medley.records.pictures import Picture
 from medley.records.results import AnyResult
 
@@ -54,11 +54,11 @@ def walk_job_id(options: WalkOptions, first: int, count: int) -> JobId:
 
 def stretch_length(options: WalkOptions, first: int) -> int:
     """How many frames the job has that begins with this one; 0 if none does."""
-    return 0 if first % CHUNK else max(0, min(CHUNK, options.frames - first))
+    return 0 if first % STRETCH else max(0, min(STRETCH, options.frames - first))
 
 
 def stretches(options: WalkOptions) -> Iterator[Walk]:
     """All of a walk, in jobs."""
-    for first in range(0, options.frames, CHUNK):
+    for first in range(0, options.frames, STRETCH):
         count = stretch_length(options, first)
         yield Walk(id=walk_job_id(options, first, count), first=first, count=count)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from medley.telling import Told
 from medley_workers.compressing.grid import Rounding
 from medley_workers.compressing.likeness import Judge
-from medley_workers.network.convolutions import Convolution, NetworkWeights
+from medley_workers.network.convolutions import Convolutions, NetworkWeights
 from medley_workers.network.vgg import Network
 
 _USUAL_COARSENESS = 0.5
@@ -24,12 +24,13 @@ def allot(weights: NetworkWeights, roundings: Mapping[str, Rounding], judge: Jud
     weights take n / 8 bytes less for each octave of f. At equal bytes the sum is least where A f^2 / n is the same
     for all layers.
     """
+    exact = {name: weights.convolution(name) for name in weights.layers}
     coarseness: dict[str, float] = {}
     sizes: dict[str, int] = {}
     for done, (name, rounding) in enumerate(roundings.items()):
         told("trying each layer", done, len(roundings))
-        weight, bias = weights.convolution(name)
-        rounded = _Replaced(weights, name, (rounding.at(_USUAL_COARSENESS).weight(), bias))
+        weight, bias = exact[name]
+        rounded = Convolutions(exact | {name: (rounding.at(_USUAL_COARSENESS).weight(), bias)})
         harm = sum(_harm(each) for each in judge.errors(Network(rounded, "cpu")))
         sizes[name] = weight.numel()
         # What comes after all that is compared does no harm that is seen: it is rounded as its last seen neighbour is.
@@ -41,14 +42,3 @@ def allot(weights: NetworkWeights, roundings: Mapping[str, Rounding], judge: Jud
 def _harm(errors: Sequence[float]) -> float:
     *grams, content = (error**2 for error in errors)
     return sum(grams) + _CONTENT_SHARE * content
-
-
-class _Replaced:
-    """Weights of which one convolution is another."""
-
-    def __init__(self, weights: NetworkWeights, name: str, convolution: Convolution) -> None:
-        self._weights, self._name, self._convolution = weights, name, convolution
-        self.layers = weights.layers
-
-    def convolution(self, name: str) -> Convolution:
-        return self._convolution if name == self._name else self._weights.convolution(name)

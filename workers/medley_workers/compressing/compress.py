@@ -13,20 +13,19 @@ from medley.layers import CONTENT_LAYERS, LAYERS, STYLE_LAYERS, convolutions
 from medley.records.base import Digest
 from medley.settings import Settings
 from medley.telling import Told
-from medley_workers.compressing.feedback import (
-    CALIBRATED,
-    FINEST,
-    Calibration,
-    Grids,
-    Part,
-    of_bytes,
-    of_error,
-)
+from medley_workers.compressing.feedback import CALIBRATED, FINEST, Calibration, Grids, Part, of_bytes, of_error
 from medley_workers.compressing.kmeans import cluster_layers, squared_error
-from medley_workers.compressing.sources import Floats, read_source
-from medley_workers.network.codebook import Provenance, pack
+from medley_workers.compressing.sources import Source, read_source
+from medley_workers.network.codebook import pack
 from medley_workers.network.convolutions import Convolutions, NetworkWeights
+from medley_workers.network.loading import Provenance
 from medley_workers.network.tensorfile import Array, write_tensors
+
+_EXCESS = "which was within 0.1 % of the exact squared error wherever both were had"
+"""At 3 to 8 bits, on the layers for which there was memory: see ``kmeans``."""
+
+Found = tuple[Mapping[str, Array], float, dict[str, Any], tuple[str, ...]]
+"""The arrays of a file, its bits a weight, how they were made, and what there is to say of it."""
 
 
 @dataclass(frozen=True)
@@ -97,23 +96,16 @@ def compress(asked: Asked, settings: Settings, told: Told, calibration: Calibrat
         bits=bits,
         source=source.name,
         source_sha256=source.sha256,
-        made_by=f"medley {version('medley')}",
+        made_by=f"medley {version('medley-farm')}",
         how=how,
     )
     data = write_tensors(asked.out, arrays, provenance.model_dump(mode="json"))
     digest = hashlib.sha256(data).hexdigest()
-    share = 8 * len(data) / _weights(weights)
+    share = 8 * len(data) / _count(weights)
     return Made(asked.out, len(data), digest, len(weights.layers), share, time.monotonic() - started, notes)
 
 
-_EXCESS = "which was within 0.1 % of the exact squared error wherever both were had"
-"""At 3 to 8 bits, on the layers for which there was memory: see ``kmeans``."""
-
-Found = tuple[Mapping[str, Array], float, dict[str, Any], tuple[str, ...]]
-"""The arrays of a file, its bits a weight, how they were made, and what there is to say of it."""
-
-
-def needed(source: Floats, all_layers: bool) -> NetworkWeights:
+def needed(source: Source, all_layers: bool) -> NetworkWeights:
     """The convolutions of a source that a file has: all 16, or those of the default layers.
 
     Raises:
@@ -125,7 +117,8 @@ def needed(source: Floats, all_layers: bool) -> NetworkWeights:
     return Convolutions({name: source.convolution(name) for name in names})
 
 
-def _weights(weights: NetworkWeights) -> int:
+def _count(weights: NetworkWeights) -> int:
+    """How many weights there are, without biases."""
     return sum(weights.convolution(name)[0].numel() for name in weights.layers)
 
 
@@ -151,7 +144,7 @@ def _feedback(asked: Asked, grids: Grids, weights: NetworkWeights, told: Told) -
     if asked.target_error is not None:
         candidate = of_error(grids, asked.target_error, told)
     else:
-        candidate = of_bytes(grids, asked.target_bytes or _weights(weights) * (asked.bits or 8) // 8, told)
+        candidate = of_bytes(grids, asked.target_bytes or _count(weights) * (asked.bits or 8) // 8, told)
     worst = grids.worst_gram(candidate)
     how = {
         "bits": asked.bits,
@@ -166,4 +159,4 @@ def _feedback(asked: Asked, grids: Grids, weights: NetworkWeights, told: Told) -
     if candidate.coarseness == FINEST and asked.target_error is None:
         notes.append("It is smaller than asked for: a finer grid would gain nothing.")
     known = {name: value for name, value in how.items() if value not in (None, [])}
-    return candidate.arrays, 8 * candidate.bytes / _weights(weights), known, tuple(notes)
+    return candidate.arrays, 8 * candidate.bytes / _count(weights), known, tuple(notes)

@@ -128,16 +128,7 @@ def of_bytes(grids: Grids, most_bytes: int, told: Told) -> Candidate:
         raise UsageError(f"The weights cannot be had in {most_bytes:,} bytes: ask for {coarsest.bytes:,} or more.")
     if (finest := grids.at(FINEST)).bytes <= most_bytes:
         return finest
-    fitting = {COARSEST: coarsest}
-
-    def is_too_large(coarseness: float) -> bool:
-        candidate = grids.at(coarseness)
-        if candidate.bytes <= most_bytes:
-            fitting[coarseness] = candidate
-        return candidate.bytes > most_bytes
-
-    _search(is_too_large, told)
-    return fitting[min(fitting)]
+    return _search(grids, coarsest, lambda candidate: candidate.bytes <= most_bytes, told, is_finer_better=True)
 
 
 def of_error(grids: Grids, most_error: float, told: Told) -> Candidate:
@@ -153,28 +144,27 @@ def of_error(grids: Grids, most_error: float, told: Told) -> Candidate:
     def error(candidate: Candidate) -> float:
         return judge.worst_gram(Network(grids.decoded(candidate), "cpu"))
 
-    fitting = {FINEST: grids.at(FINEST)}
-    if (least := error(fitting[FINEST])) > most_error:
+    finest = grids.at(FINEST)
+    if (least := error(finest)) > most_error:
         least = math.ceil(least * 1e4) / 1e4
         raise UsageError(f"No grid is fine enough for an error of {most_error:g}: ask for {least:g} or more.")
-
-    def may_be_coarser(coarseness: float) -> bool:
-        candidate = grids.at(coarseness)
-        if fits := error(candidate) <= most_error:
-            fitting[coarseness] = candidate
-        return fits
-
-    _search(may_be_coarser, told)
-    return fitting[max(fitting)]
+    return _search(grids, finest, lambda candidate: error(candidate) <= most_error, told, is_finer_better=False)
 
 
-def _search(goes_up: Callable[[float], bool], told: Told) -> None:
-    """Halve the range of coarseness, in octaves; where ``goes_up``, the upper half is looked at next."""
+def _search(
+    grids: Grids, best: Candidate, fits: Callable[[Candidate], bool], told: Told, *, is_finer_better: bool
+) -> Candidate:
+    """The finest that fits, if that is better, or the coarsest: halves the range, in octaves; ``best`` fits already."""
     low, high = math.log2(FINEST), math.log2(COARSEST)
     for done in range(_SEARCH_STEPS):
         told("looking for the coarseness", done, _SEARCH_STEPS)
         middle = (low + high) / 2
-        if goes_up(2**middle):
-            low = middle
-        else:
+        candidate = grids.at(2**middle)
+        is_fit = fits(candidate)
+        if is_fit:
+            best = candidate
+        if is_fit == is_finer_better:
             high = middle
+        else:
+            low = middle
+    return best

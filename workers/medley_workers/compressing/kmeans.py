@@ -10,7 +10,7 @@ how many: a squared distance then weighs as much as those values' errors togethe
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from queue import SimpleQueue
 
@@ -84,36 +84,48 @@ def cluster_layers(weights: Mapping[str, Values], bits: int, memory_bytes: int, 
     Raises:
         UsageError: kmeans1d is not installed, or so little memory does not do.
     """
-    waiting = sorted(weights, key=lambda name: weights[name].size, reverse=True)
-    needs = {name: _bytes(_points(weights[name].size, 2**bits, memory_bytes), 2**bits) for name in waiting}
+    k = 2**bits
+    largest_first = sorted(weights, key=lambda name: weights[name].size, reverse=True)
+    needs = {name: _bytes(_points(weights[name].size, k, memory_bytes), k) for name in largest_first}
+    total = sum(values.size for values in weights.values())
+    told("clustering", 0, total)
+    found: dict[str, Clusters] = {}
+    for name, clusters in _side_by_side(lambda name: cluster(weights[name], bits, memory_bytes), needs, memory_bytes):
+        found[name] = clusters
+        told("clustering", sum(weights[name].size for name in found), total)
+    return {name: found[name] for name in weights}
+
+
+def _side_by_side(
+    work: Callable[[str], Clusters], needs: Mapping[str, int], memory_bytes: int
+) -> Iterator[tuple[str, Clusters]]:
+    """Each name of ``needs`` with what ``work`` makes of it, as they are done; the first that fits is begun first.
+
+    What is under way needs no more than the memory, and has a core for each.
+    """
+    waiting, running = list(needs), set[str]()
     ready: SimpleQueue[tuple[str, Clusters | BaseException]] = SimpleQueue()
 
-    def work(name: str) -> None:
+    def put(name: str) -> None:
         try:
-            ready.put((name, cluster(weights[name], bits, memory_bytes)))
+            ready.put((name, work(name)))
         except BaseException as error:  # it is raised where the result is waited for
             ready.put((name, error))
 
-    found: dict[str, Clusters] = {}
-    running: set[str] = set()
-    total = sum(values.size for values in weights.values())
-    told("clustering", 0, total)
-    while len(found) < len(weights):
+    while waiting or running:
         free = memory_bytes - sum(needs[name] for name in running)
         fitting = next((name for name in waiting if needs[name] <= free), None)
         if fitting and len(running) < len(os.sched_getaffinity(0)):
             waiting.remove(fitting)
             running.add(fitting)
             # A daemon: kmeans1d cannot be interrupted, and Ctrl-C need not wait for it.
-            threading.Thread(target=work, args=(fitting,), daemon=True).start()
+            threading.Thread(target=put, args=(fitting,), daemon=True).start()
             continue
         name, result = ready.get()
         running.remove(name)
         if isinstance(result, BaseException):
             raise result
-        found[name] = result
-        told("clustering", sum(weights[name].size for name in found), total)
-    return {name: found[name] for name in weights}
+        yield name, result
 
 
 def _bytes(points: int, k: int) -> int:
@@ -149,7 +161,9 @@ def _kmeans1d(values: _Doubles, k: int) -> _Doubles:
     try:
         import kmeans1d
     except ImportError as error:
-        raise UsageError("Clustering is done by kmeans1d; install it with `pip install 'medley[compress]'`.") from error
+        raise UsageError(
+            "Clustering is done by kmeans1d; install it with `pip install 'medley-farm[compress]'`."
+        ) from error
     # It takes its values one by one, and a list's are Python's floats already.
     return np.array(kmeans1d.cluster(values.tolist(), k).centroids, dtype=np.float64)
 

@@ -1,6 +1,6 @@
 """What the convolutions of a network see, measured on pictures: it tells which errors of the weights matter."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -12,6 +12,9 @@ from medley_workers.network.vgg import Network
 
 Shift = tuple[int, int]
 """From one tap to another: (dy, dx)."""
+
+_SHIFTS: list[Shift] = [(dy, dx) for dy in range(3) for dx in range(-2, 3) if dy > 0 or dx >= 0]
+"""One of each two that are opposite."""
 
 Moments = Mapping[str, Tensor]
 """For each convolution E[x x^T] over patches x (9 in,) of its input, ordered by channel and tap; its trace is 9 in."""
@@ -37,15 +40,11 @@ def _autocorrelation(x: Tensor) -> dict[Shift, Tensor]:
     """
     _, height, width = x.shape
     found = {}
-    for dy, dx in _shifts():
+    for dy, dx in _SHIFTS:
         here = x[:, : height - dy, max(0, -dx) : width - max(0, dx)].flatten(1)
         there = x[:, dy:, max(0, dx) : width - max(0, -dx)].flatten(1)
         found[dy, dx] = here @ there.T
     return found
-
-
-def _shifts() -> Iterator[Shift]:
-    yield from ((dy, dx) for dy in range(3) for dx in range(-2, 3) if dy > 0 or dx >= 0)
 
 
 def _add(sums: dict[Shift, Tensor], correlation: Mapping[Shift, Tensor]) -> None:

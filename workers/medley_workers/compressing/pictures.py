@@ -8,9 +8,10 @@ from PIL import Image
 from torch import Tensor
 
 from medley.errors import ImageError
-from medley.media.images import open_picture, shown
+from medley.media.images import open_picture
 from medley.settings import Settings
 from medley.sizes import rendered_size
+from medley.telling import shown
 from medley_workers.compressing.leaves import dead_leaves
 from medley_workers.numbers.tensors import to_tensor
 

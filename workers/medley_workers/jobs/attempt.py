@@ -15,7 +15,7 @@ from medley.records.results import AnyResult, StoredFile
 from medley.storage import Storage
 from medley_workers import metrics
 from medley_workers.jobs.checkpoint import HowFar, to_bytes
-from medley_workers.numbers.transfer import Kept
+from medley_workers.numbers.transfer import Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -50,9 +50,9 @@ class Attempt:
         self._store(keys.pastiche(self._job, self.token), data, "image/png")
 
     def store_previews(self, previews: Mapping[str, bytes]) -> None:
-        """Store small copies (JPEGs) of the inputs and of the picture, by what they show."""
-        for what, data in previews.items():
-            self._store(keys.preview(self._job, self.token, what), data, "image/jpeg")
+        """Store small copies (JPEGs) of the inputs and of the picture, by name."""
+        for name, data in previews.items():
+            self._store(keys.preview(self._job, self.token, name), data, "image/jpeg")
 
     def go_on_with(self, how_far: HowFar, frames: Sequence[int]) -> None:
         """Begin where an earlier attempt was, which had kept these frames."""
@@ -61,22 +61,22 @@ class Attempt:
         self.resumed_at = (*how_far.resumed_at, how_far.step)
         self.economy = self.economy or how_far.economy
 
-    def store_checkpoint(self, kept: Kept, losses: tuple[tuple[int, float], ...]) -> None:
+    def store_checkpoint(self, snapshot: Snapshot, losses: tuple[tuple[int, float], ...]) -> None:
         """Store how far the painting came, with the frames stored so far; that it cannot be is only a warning."""
         # Before it is stored: what was refused may be there all the same.
         self._in_checkpoint = {file.key for file in self.files.values()}
         try:
             how_far = HowFar(
                 job_id=self._job,
-                step=kept.index,
+                step=snapshot.index,
                 losses=losses,
                 files=self.files,
                 resumed_at=self.resumed_at,
                 economy=self.economy,
             )
-            self._storage.put(keys.checkpoint(self._job), to_bytes(how_far, kept), "application/octet-stream")
+            self._storage.put(keys.checkpoint(self._job), to_bytes(how_far, snapshot), "application/octet-stream")
         except Exception as error:  # whatever it is, the painting can do without
-            log.warning("Step %d of job %s is not kept as a checkpoint: %s", kept.index, self._job, error)
+            log.warning("Step %d of job %s is not kept as a checkpoint: %s", snapshot.index, self._job, error)
 
     def remove_checkpoint(self) -> None:
         """Remove what nobody is to go on with; where it stays, it is in nobody's way."""

@@ -2,9 +2,6 @@
 
 import json
 import logging
-import time
-from collections.abc import Callable
-from concurrent.futures import Future
 from typing import Literal, NamedTuple
 
 import torch
@@ -20,9 +17,9 @@ from medley.records.options import StyleTransferOptions
 from medley.records.results import StoredFile
 from medley.storage import Storage
 from medley.storage.contract import is_key
-from medley_workers.jobs.frames import FrameKeeper
-from medley_workers.numbers.optim import PAIRS, SCALE, Tensors, memory_names, pairs_in
-from medley_workers.numbers.transfer import Kept, Step
+from medley_workers.numbers.optim import PAIRS, SCALE, pairs_in, state_names
+from medley_workers.numbers.tensors import Tensors
+from medley_workers.numbers.transfer import Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -57,70 +54,12 @@ class Checkpoint(NamedTuple):
     """What is said of a painting, and what it can be gone on with."""
 
     how_far: HowFar
-    kept: Kept
+    snapshot: Snapshot
 
 
-class Keeping:
-    """What is kept of a painting on its way: losses, frames, and checkpoints, which follow the frames on their way."""
-
-    def __init__(
-        self,
-        store: Callable[[Kept, tuple[tuple[int, float], ...]], None],
-        frames: FrameKeeper,
-        begun: Checkpoint | None,
-        every_s: float,
-    ) -> None:
-        """Prepare to keep.
-
-        Args:
-            store: stores a checkpoint, with the (step, loss) pairs until there; called on the frames' thread
-            frames: keeps the frames
-            begun: what is gone on with
-            every_s: a checkpoint is stored so often
-        """
-        self.frames = frames
-        self.begun_at = begun.kept.index if begun else -1
-        self._losses: list[tuple[int, float]] = list(begun.how_far.losses) if begun else []
-        self._noted: list[tuple[int, Tensor]] = []
-        self._store = store
-        self._every_s = every_s
-        self._kept_at = time.monotonic()
-        self._on_its_way: Future[None] | None = None
-
-    def note(self, index: int, loss: Tensor) -> None:
-        """Note the loss after so many steps; its device is not waited for."""
-        self._noted.append((index, loss))
-
-    @property
-    def losses(self) -> list[tuple[int, float]]:
-        """(step, loss) of all that was noted; this waits for the device."""
-        self._losses += [(index, float(loss)) for index, loss in self._noted]
-        self._noted.clear()
-        return self._losses
-
-    def keep_in_time(self, step: Step) -> None:
-        """Have a checkpoint stored if it is time, and the last one is no longer on its way, which bounds memory."""
-        is_time = time.monotonic() - self._kept_at >= self._every_s
-        if is_time and self._is_new(step) and (self._on_its_way is None or self._on_its_way.done()):
-            self._on_its_way = self._keep(step)
-
-    def keep_last(self, step: Step) -> None:
-        """Have a checkpoint stored if a step was made, and wait for it and for the frames that it names."""
-        if self._is_new(step):
-            self._keep(step).result()
-
-    def _is_new(self, step: Step) -> bool:
-        return step.index > max(0, self.begun_at)
-
-    def _keep(self, step: Step) -> Future[None]:
-        self._kept_at = time.monotonic()
-        kept, losses = step.kept(), tuple(self.losses)
-        return self.frames.after_frames(lambda: self._store(kept, losses))
-
-
-def to_bytes(how_far: HowFar, kept: Kept) -> bytes:
+def to_bytes(how_far: HowFar, snapshot: Snapshot) -> bytes:
     """The file."""
-    return save({"canvas": kept.canvas, **kept.memory}, {_NOTE: how_far.json_bytes().decode()})
+    return save({"canvas": snapshot.canvas, **snapshot.optimizer_state}, {_NOTE: how_far.json_bytes().decode()})
 
 
 def find_checkpoint(storage: Storage, job: JobId, options: StyleTransferOptions, start: Tensor) -> Checkpoint | None:
@@ -129,7 +68,7 @@ def find_checkpoint(storage: Storage, job: JobId, options: StyleTransferOptions,
     Raises:
         StorageUnreachable: storage is away, so it is not known.
     """
-    arrays_bytes = (1 + len(memory_names(options.optimizer))) * start.nbytes + start.itemsize
+    arrays_bytes = (1 + len(state_names(options.optimizer))) * start.nbytes + start.itemsize
     most_bytes = _LENGTH_BYTES + _most_header_bytes(options) + arrays_bytes
     try:
         checkpoint = from_bytes(storage.get(keys.checkpoint(job), most_bytes), job, options, start)
@@ -158,7 +97,7 @@ def from_bytes(data: bytes, job: JobId, options: StyleTransferOptions, start: Te
     except (SafetensorError, ValueError, KeyError, TypeError, AssertionError, RuntimeError) as error:
         raise UsageError(f"Its arrays cannot be read ({error}).") from error
     _require_shapes(tensors, options, start)
-    return Checkpoint(how_far, Kept(how_far.step, tensors.pop("canvas"), tensors))
+    return Checkpoint(how_far, Snapshot(how_far.step, tensors.pop("canvas"), tensors))
 
 
 def _how_far(data: bytes, options: StyleTransferOptions) -> HowFar:
@@ -207,9 +146,9 @@ def _require_files(storage: Storage, how_far: HowFar) -> None:
 
 
 def _require_shapes(tensors: Tensors, options: StyleTransferOptions, start: Tensor) -> None:
-    """See that there are the canvas and the optimiser's memory, or the canvas alone, all of them finite."""
+    """See that there are the canvas and the optimiser's state, or the canvas alone, all of them finite."""
     pairs = min(pairs_in(tensors), PAIRS)
-    shapes = dict.fromkeys(["canvas", *memory_names(options.optimizer, pairs)], start.shape)
+    shapes = dict.fromkeys(["canvas", *state_names(options.optimizer, pairs)], start.shape)
     if options.optimizer == "lbfgs":
         shapes[SCALE] = torch.Size()
     if tensors.keys() != shapes.keys() and tensors.keys() != {"canvas"}:

@@ -10,9 +10,9 @@ from medley.batches.control import read_control
 from medley.broker.paintings import Attempts
 from medley.cluster import Cluster
 from medley.records.base import BatchName, JobId
-from medley.records.batches import AnyBatch
+from medley.records.batches import AnyBatch, ControlState
 from medley.records.kinds import Job
-from medley.records.results import AnyResult, ControlState
+from medley.records.results import AnyResult
 from medley.telling import quiet
 
 CONTROL_READ_EVERY_S: dict[ControlState, float] = {"running": 2.0, "paused": 0.2, "cancelled": 0.2}
@@ -20,10 +20,10 @@ CONTROL_READ_EVERY_S: dict[ControlState, float] = {"running": 2.0, "paused": 0.2
 those behind it, as they are dropped; and of what is resumed, no message should be dropped."""
 
 
-Finish = Callable[[], AnyResult]
+Commit = Callable[[], AnyResult]
 """Stores what was painted and commits it, on whatever thread, while something else may be painted already."""
 
-Painted = AnyResult | Finish | Exception
+Painted = AnyResult | Commit | Exception
 """What comes of a job's painting: its commit, or what is left to do for that, or what it failed of."""
 
 PaintTogether = Callable[[Sequence[Job], AnyBatch], Iterable[tuple[JobId, Painted]]]
@@ -33,14 +33,15 @@ a mistake of ours, is tried alone."""
 
 @dataclass
 class Desk:
-    """What a delivery is dealt with at; ``paint`` paints a job of a batch and commits it, or gives what does that,
-    ``paint_together`` some at once where that is quicker, ``expect`` is told which one is likely to be next,
-    ``log_tail`` is what this process last said, and ``advance`` tells that it is at work.
+    """What a delivery is dealt with at. ``painter`` is the name of this process, ``<worker>#<index>``; ``paint`` paints
+    a job of a batch and commits it, or gives what does that, ``paint_together`` some at once where that is quicker,
+    ``expect`` is told which one is likely to be next, ``log_tail`` is what this process last said, and ``advance``
+    tells that it is at work.
     """
 
     cluster: Cluster
-    worker: str
-    paint: Callable[[Job, AnyBatch], AnyResult | Finish]
+    painter: str
+    paint: Callable[[Job, AnyBatch], AnyResult | Commit]
     log_tail: Callable[[], Sequence[str]] = tuple
     advance: Callable[[], None] = quiet
     expect: Callable[[Job, AnyBatch], None] = quiet

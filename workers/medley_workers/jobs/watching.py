@@ -9,9 +9,8 @@ from medley.batches.control import control_now
 from medley.broker.paintings import Progress
 from medley.cluster import Cluster
 from medley.errors import MedleyError, PaintingStopped
-from medley.records.batches import AnyBatch
+from medley.records.batches import AnyBatch, ControlState
 from medley.records.kinds import Job
-from medley.records.results import ControlState
 from medley_workers.draining import requested
 from medley_workers.metrics import STEP_S, STEPS
 from medley_workers.pulse import Pulse

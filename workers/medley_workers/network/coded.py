@@ -1,13 +1,21 @@
-"""Weights on a grid, entropy-coded: arrays in a file on one side, the convolutions of a network on the other.
+"""The method ``feedback``: integers on a grid, entropy-coded. How they are chosen is in ``compressing``.
 
-How they are laid out is in the docstring of ``codebook``; how they are chosen, in ``compressing``.
+A kernel of nine taps is ``T (q * s)``: ``q`` are nine integers, ``s`` the steps of their columns, ``T`` the layer's
+transform. The layers are laid end to end, each as a matrix (out, 9 in). A file has, in little-endian numbers:
+
+- ``words``: uint16, and ``states``: uint32, (4096,): the stream of :mod:`medley_workers.network.rans`; a symbol is
+  q + 127, with q cut to -127..127
+- ``escape_at``: uint32, and ``escape_value``: int16: where q is beyond that, in order, and what it is
+- ``side``: uint8, zlib's: one after the other, ``first`` (float16, the first convolution's weight, which is not on a
+  grid), ``biases`` (float16, of all convolutions), ``taps`` (float16, T of each layer, (9, 9)), ``steps`` (int8, of
+  each column, s = 2^(step / 2)), ``rows`` and ``columns`` (int8, of each row and column; the class of q is their sum,
+  cut to 0..38), ``shares`` (uint16, (39, 255), of each class, how often of 4,096 a symbol is expected)
 """
 
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,7 +48,6 @@ _MOST = 127
 """Larger integers are stored beside the stream: about a thousand of the default file's 13 million."""
 
 _ARRAYS = {"side": "|u1", "states": "<u4", "words": "<u2", "escape_at": "<u4", "escape_value": "<i2"}
-
 
 Integers = npt.NDArray[np.int16]
 
@@ -222,7 +229,7 @@ def _read_side(packed: Array, names: Sequence[str]) -> dict[str, Array]:
     return arrays
 
 
-def _check(arrays: Mapping[str, Any]) -> None:
+def _check(arrays: Arrays) -> None:
     if arrays.keys() != _ARRAYS.keys():
         raise rans.Damaged(f"its arrays are not {', '.join(_ARRAYS)}")
     for name, kind in _ARRAYS.items():

@@ -10,8 +10,8 @@ from medley.layers import CHANNELS, LAYERS, convolutions
 
 Shape = tuple[int, int, int, int]
 
-Convolution = tuple[Tensor, Tensor]
-"""Weight (out, in, 3, 3) and bias (out,), float32, on the CPU."""
+WeightAndBias = tuple[Tensor, Tensor]
+"""Of a convolution: (out, in, 3, 3) and (out,), float32, on the CPU."""
 
 
 @cache
@@ -33,18 +33,18 @@ class NetworkWeights(Protocol):
     def layers(self) -> tuple[str, ...]:
         """Their names, in order."""
 
-    def convolution(self, name: str) -> Convolution:
+    def convolution(self, name: str) -> WeightAndBias:
         """One of them, by a name such as ``block1_conv1``."""
 
 
 class Convolutions:
     """Convolutions that are there as float32."""
 
-    def __init__(self, convolutions: Mapping[str, Convolution]) -> None:
+    def __init__(self, convolutions: Mapping[str, WeightAndBias]) -> None:
         self._convolutions = convolutions
         self.layers = tuple(convolutions)
 
-    def convolution(self, name: str) -> Convolution:
+    def convolution(self, name: str) -> WeightAndBias:
         """See :class:`NetworkWeights`."""
         return self._convolutions[name]
 
@@ -57,7 +57,7 @@ class Codebooks:
         self._parts = parts
         self.layers = tuple(parts)
 
-    def convolution(self, name: str) -> Convolution:
+    def convolution(self, name: str) -> WeightAndBias:
         """See :class:`NetworkWeights`."""
         indices, table, bias = self._parts[name]
         # Indexing a tensor by bytes would take them for a mask, hence int().

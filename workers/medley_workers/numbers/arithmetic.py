@@ -107,9 +107,8 @@ class TorchConvolution:
 
 def unpool(gradient: Tensor, size: tuple[int, int], index: Tensor) -> Tensor:
     """The gradient (N, C, H, W) of what was pooled to (N, C, H // 2, W // 2); ``index`` is torch's."""
-    memory_format = (
-        torch.channels_last if gradient.is_contiguous(memory_format=torch.channels_last) else (torch.contiguous_format)
-    )
+    is_channels_last = gradient.is_contiguous(memory_format=torch.channels_last)
+    memory_format = torch.channels_last if is_channels_last else torch.contiguous_format
     # Of the input, torch looks at the shape alone, so that it need not be kept.
     shape = torch.empty(
         (*gradient.shape[:2], *size), dtype=gradient.dtype, device=gradient.device, memory_format=memory_format

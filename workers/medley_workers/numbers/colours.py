@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from medley.records.options import StyleTransferOptions
-from medley_workers.numbers.tensors import Pixels, mean_colour, to_picture
+from medley_workers.numbers.tensors import Pixels, black_and_white, mean_colour, to_picture
 
 LUMA_BGR = (0.114, 0.587, 0.299)
 """What blue, green and red add to the luminance: ITU-R BT.601's luma, which is the Y of YIQ."""
@@ -28,8 +28,6 @@ deep shadows and a bright sky, three times left 0.1 grey levels and 0.2 %."""
 
 class Colours:
     """The painting has the colours that it comes to have. The other ways differ from this where they say so."""
-
-    _bounds: tuple[Tensor, Tensor] | None = None
 
     def style(self, style: Tensor) -> Tensor:
         """What the network sees of a style."""
@@ -49,10 +47,7 @@ class Colours:
 
     def within(self, canvas: Tensor) -> Tensor:
         """The canvas with what is outside of black and white cut off, for an optimiser that goes on from there."""
-        if self._bounds is None or self._bounds[0].device != canvas.device:  # at each step, a copy would be waited for
-            black = -mean_colour(canvas.device)
-            self._bounds = black, black + 255
-        return canvas.clamp(*self._bounds)
+        return canvas.clamp(*black_and_white(canvas.device))
 
     def shown(self, canvas: Tensor) -> Tensor:
         """What people see of a canvas, but for rounding."""
@@ -72,7 +67,6 @@ class LinearColours(Colours):
     """
 
     def __init__(self, content: Tensor) -> None:
-        self._black = -mean_colour(content.device)  # here and not at each step, as a copy to a GPU waits for it
         self._mean, self._covariance = _statistics(content)
         self._factor = _factor(self._covariance)
 
@@ -89,7 +83,7 @@ class LinearColours(Colours):
     def view(self, canvas: Tensor) -> Tensor:
         """The canvas with the content's colours. What is outside of 0..255 is cut off, and the rest makes up for it."""
         for _ in range(_ROUNDS):
-            canvas = _Between.apply(self._matched(canvas), self._black, self._black + 255)
+            canvas = _Between.apply(self._matched(canvas), *black_and_white(canvas.device))
         return canvas
 
     def within(self, canvas: Tensor) -> Tensor:
@@ -113,7 +107,7 @@ class LuminanceOnly(Colours):
     """
 
     def __init__(self, content: Tensor) -> None:
-        self._black = -mean_colour(content.device)
+        self._black, _ = black_and_white(content.device)
         luminance = _luminance(content)
         self._mean, self._deviation = luminance.mean(), luminance.std(correction=0)
         self._chroma = content - self._black - luminance  # (1, 3, H, W), colours less luminance

@@ -8,9 +8,10 @@ from contextlib import contextmanager, suppress
 
 import torch
 
-from medley.costs import HISTORY, Size, room_problem
+from medley.costs import HISTORY, room_problem
 from medley.errors import OutOfMemory, ServiceUnreachable
 from medley.memory import free_memory, resident_bytes
+from medley.records.base import Size
 from medley.records.options import StyleTransferOptions
 from medley.settings import Settings
 

@@ -11,19 +11,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from medley.costs import FAST_HISTORY, Size
+from medley.costs import FAST_HISTORY
 from medley.layers import LAYERS, channels
+from medley.records.base import Size
 from medley.records.options import StyleTransferOptions
 from medley.sizes import check_size
-from medley_workers.numbers.engine import Engine
-from medley_workers.numbers.graphs import Evaluate
+from medley_workers.numbers.cuda_graphs import graphed
+from medley_workers.numbers.fast_network import FastNetwork
 from medley_workers.numbers.lbfgs import STEP_CAP
 from medley_workers.numbers.losses import Losses
 from medley_workers.numbers.scale import Scale, Subject
 from medley_workers.numbers.schedule import Level, plan
-from medley_workers.numbers.surrogate import Evaluation, Surrogate
+from medley_workers.numbers.surrogate import Evaluate, Evaluation, Surrogate
 from medley_workers.numbers.tensors import size_of
-from medley_workers.numbers.transfer import Kept, Step
+from medley_workers.numbers.transfer import Snapshot, Step
 
 _NEGLIGIBLE = 0.05
 """Of the style's loss before the first step: the deepest layers are left out of the steps if they have no more of it,
@@ -44,12 +45,16 @@ class Descent:
     """The painting of subjects whose contents have one size; their canvases, (N, C, H, W), are moved at once."""
 
     def __init__(
-        self, engine: Engine, subjects: Sequence[Subject], options: StyleTransferOptions, history: int = FAST_HISTORY
+        self,
+        network: FastNetwork,
+        subjects: Sequence[Subject],
+        options: StyleTransferOptions,
+        history: int = FAST_HISTORY,
     ) -> None:
         """Look at what is painted from.
 
         Args:
-            engine: what computes
+            network: what sees and computes
             subjects: of one size, and not more than there is room for
             options: how to paint
             history: pairs of vectors that L-BFGS remembers; fewer than usual where memory is short
@@ -58,8 +63,8 @@ class Descent:
             UsageError: a picture is so small that a layer would be empty, or the weights lack one.
         """
         self._history = history
-        self._spares = history < FAST_HISTORY
-        self._engine = engine
+        self._graphs = network.graphs and history >= FAST_HISTORY  # a graph keeps its memory
+        self._network = network
         self._subjects = subjects
         self._options = options
         self._layers = frozenset((*options.content_layers, *options.style_layers))
@@ -69,11 +74,11 @@ class Descent:
         style_sizes = [size_of(style) for subject in subjects for style in subject.styles]
         self.schedule = plan(self._full.size, style_sizes, options)
         self.left_out: frozenset[str] = frozenset()
-        reference = engine.reference(self._layers, options.pooling)
-        self._targets = self._full.targets(engine, reference)
+        reference = network.reference(self._layers, options.pooling)
+        self._targets = self._full.targets(network, reference)
         self._reference = Surrogate(reference, options, self._targets)
         self._going = list(range(len(subjects)))
-        self._correction = torch.zeros(len(subjects), device=engine.device)  # of the steps' losses: what is left out
+        self._correction = torch.zeros(len(subjects), device=network.device)  # of the steps' losses: what is left out
 
     @property
     def size(self) -> Size:
@@ -86,20 +91,20 @@ class Descent:
         """
         return self._reference(images, gradient=False).losses
 
-    def steps(self, kept: Kept | None = None) -> Iterator[Sequence[Step]]:
+    def steps(self, snapshot: Snapshot | None = None) -> Iterator[Sequence[Step]]:
         """Paint: yields the steps of all pictures that are not finished, before the first one and after each.
 
         Steps at a smaller size count as one where so many of them take as long as one at full size. They come with no
         loss, and with the canvas enlarged.
 
         Args:
-            kept: what to go on with, of one picture alone
+            snapshot: what to go on with, of one picture alone
         """
         start = self._full.start
         first = self._reference(self._full.images(start), gradient=False)
         self.left_out = self._negligible(first)
-        if kept and kept.index:
-            yield from self._at_full_size(kept.index, torch.empty_like(start).copy_(kept.canvas))
+        if snapshot and snapshot.index:
+            yield from self._at_full_size(snapshot.index, torch.empty_like(start).copy_(snapshot.canvas))
             return
         yield from self._looked_at(0, start, first.losses)
         if not self._going:
@@ -152,22 +157,23 @@ class Descent:
 
     def _whitened(self, scale: Scale, level: Level, canvas: Tensor) -> Evaluate:
         """What is minimised at a level."""
-        chain = self._engine.chain(self._layers - self.left_out, self._options.pooling)
-        targets = self._targets if scale is self._full else scale.targets(self._engine, chain)
-        surrogate = Surrogate(chain, self._options, targets)
+        extractor = self._network.extractor(self._layers - self.left_out, self._options.pooling)
+        targets = self._targets if scale is self._full else scale.targets(self._network, extractor)
+        surrogate = Surrogate(extractor, self._options, targets)
         surrogate.count_content(level.content_factor)
-        deep = [layer for layer in self._options.style_layers if layer in chain.layers and channels(layer) >= _DEEP]
+        deep = [layer for layer in self._options.style_layers if layer in extractor.layers and channels(layer) >= _DEEP]
         surrogate.whiten(deep, level.floor, scale.images(canvas))
         return self._quickly(surrogate, scale.images(canvas))
 
     def _plain(self, canvas: Tensor) -> Evaluate:
         """What is minimised in the end: the plain loss, of all layers that bear on it."""
-        chain = self._engine.chain(self._layers - self.left_out, self._options.pooling)
-        surrogate = Surrogate(chain, self._options, self._targets)
+        extractor = self._network.extractor(self._layers - self.left_out, self._options.pooling)
+        surrogate = Surrogate(extractor, self._options, self._targets)
         return self._quickly(surrogate, self._full.images(canvas))
 
     def _quickly(self, surrogate: Surrogate, images: Tensor) -> Evaluate:
-        return surrogate if self._spares else self._engine.quickly(surrogate, images)  # a graph keeps its memory
+        """What evaluates pictures like these as the surrogate does, as it is now."""
+        return graphed(surrogate, images) if self._graphs else surrogate
 
     def _judge_left_out(self, canvas: Tensor, *, is_plain: bool) -> None:
         """Know the loss of the layers that are left out, before a phase; plain steps have them, if it matters."""
@@ -194,7 +200,7 @@ class Descent:
         )
         reached: set[int] = set()
         target = self._options.target_loss
-        if target is not None and index % _CHECK_EVERY[self._engine.device.type] == 0:
+        if target is not None and index % _CHECK_EVERY[self._network.device.type] == 0:
             estimates = estimated.total.tolist()
             if any(estimates[picture] <= target for picture in self._going):
                 plain = self.losses(self._full.images(canvas))

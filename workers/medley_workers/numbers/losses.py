@@ -81,16 +81,15 @@ class Objective:
 
     def _content_loss(self, features: dict[str, Tensor]) -> Tensor:
         loss = torch.zeros((), device=self.device)
-        for index, layer in enumerate(self._options.content_layers):
-            weight = layer_weight(self._options.content_layer_weights, index, default=0.01)
-            loss = loss + self._options.content_weight * weight * mse_loss(features[layer], self._content[layer])
+        for layer, weight in zip(self._options.content_layers, content_weights(self._options), strict=True):
+            loss = loss + weight * mse_loss(features[layer], self._content[layer])
         return loss
 
     def _style_loss(self, features: dict[str, Tensor]) -> Tensor:
         loss = torch.zeros((), device=self.device)
         for index, layer in enumerate(self._options.style_layers):
             x = gram(features[layer])
-            weight = layer_weight(self._options.style_layer_weights, index, default=10.0 / len(x) ** 2)
+            weight = gram_weight(self._options, index, channels=len(x))
             for style_weight, targets in zip(self._style_weights, self._styles, strict=True):
                 loss = loss + style_weight * weight * mse_loss(x, targets[layer])
         return loss
@@ -109,6 +108,17 @@ def total_variation(image: Tensor) -> Tensor:
     return across + down
 
 
-def layer_weight(weights: Sequence[float], index: int, default: float) -> float:
+def content_weights(options: StyleTransferOptions) -> list[float]:
+    """What the mean squared error of each content layer counts."""
+    given, layers = options.content_layer_weights, range(len(options.content_layers))
+    return [options.content_weight * _layer_weight(given, index, default=0.01) for index in layers]
+
+
+def gram_weight(options: StyleTransferOptions, index: int, channels: int) -> float:
+    """What the mean squared error of a style layer's Gram counts, of the layer of this number."""
+    return _layer_weight(options.style_layer_weights, index, default=10.0 / channels**2)
+
+
+def _layer_weight(weights: Sequence[float], index: int, default: float) -> float:
     """The weight of a layer: where they are fewer than the layers, the last one counts on."""
     return weights[min(index, len(weights) - 1)] if weights else default

@@ -3,14 +3,11 @@
 The names of what they remember are those of torch 2.14.
 """
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 
 from medley.records.options import StyleTransferOptions
-
-Tensors = Mapping[str, Tensor]
+from medley_workers.numbers.tensors import Tensors
 
 PAIRS = 4
 """Of the pairs of vectors that L-BFGS remembers, so many are kept: with the last step they make ten canvases.
@@ -29,21 +26,21 @@ def make_optimizer(canvas: Tensor, options: StyleTransferOptions, history: int) 
     return torch.optim.Adam([canvas], lr=1.0)
 
 
-def memory_names(optimizer: str, pairs: int = PAIRS) -> list[str]:
-    """What a memory holds of the canvas's shape: Adam's moments, or L-BFGS's last step, and the pairs before it."""
+def state_names(optimizer: str, pairs: int = PAIRS) -> list[str]:
+    """What a state holds of the canvas's shape: Adam's moments, or L-BFGS's last step, and the pairs before it."""
     if optimizer == "adam":
         return ["exp_avg", "exp_avg_sq"]
     return ["gradient", "move", *(f"{kind}.{n}" for n in range(pairs) for kind in ("change", "move"))]
 
 
-def memory(optimizer: torch.optim.Optimizer, canvas: Tensor) -> Tensors:
+def state_of(optimizer: torch.optim.Optimizer, canvas: Tensor) -> Tensors:
     """What is kept of an optimiser: tensors that it will not change, like the canvas, and :data:`SCALE` of L-BFGS.
 
     There is nothing before the first step.
     """
     state = optimizer.state[canvas]
     if isinstance(optimizer, torch.optim.Adam):
-        return {name: state[name].clone() for name in memory_names("adam") if state}
+        return {name: state[name].clone() for name in state_names("adam") if state}
     if "prev_flat_grad" not in state:  # no step was made, or there was nothing to improve
         return {}
     tensors = {"gradient": state["prev_flat_grad"].clone(), "move": state["d"] * state["t"]}
@@ -53,23 +50,23 @@ def memory(optimizer: torch.optim.Optimizer, canvas: Tensor) -> Tensors:
     return shaped | {SCALE: torch.as_tensor(state["H_diag"], dtype=torch.float32)}
 
 
-def remind(optimizer: torch.optim.Optimizer, canvas: Tensor, index: int, kept: Tensors) -> None:
-    """Give a new optimiser the memory of one that made ``index`` steps; an empty one lets it begin anew."""
-    if not kept:
+def restore(optimizer: torch.optim.Optimizer, canvas: Tensor, index: int, state: Tensors) -> None:
+    """Give a new optimiser the state of one that made ``index`` steps; an empty one lets it begin anew."""
+    if not state:
         return
     if isinstance(optimizer, torch.optim.Adam):
-        moments = {name: torch.empty_like(canvas).copy_(kept[name]) for name in memory_names("adam")}
+        moments = {name: torch.empty_like(canvas).copy_(state[name]) for name in state_names("adam")}
         optimizer.state[canvas] = {"step": torch.tensor(float(index)), **moments}
         return
-    flat = {name: tensor.to(canvas.device, copy=True).flatten() for name, tensor in kept.items()}
-    changes, moves = ([flat[f"{kind}.{n}"] for n in range(pairs_in(kept))] for kind in ("change", "move"))
+    flat = {name: tensor.to(canvas.device, copy=True).flatten() for name, tensor in state.items()}
+    changes, moves = ([flat[f"{kind}.{n}"] for n in range(pairs_in(state))] for kind in ("change", "move"))
     optimizer.state[canvas] = {
         "n_iter": index, "func_evals": index, "d": flat["move"], "t": 1.0, "prev_flat_grad": flat["gradient"],
-        "prev_loss": 0.0, "H_diag": kept[SCALE].to(canvas.device), "old_dirs": changes, "old_stps": moves,
+        "prev_loss": 0.0, "H_diag": state[SCALE].to(canvas.device), "old_dirs": changes, "old_stps": moves,
         "ro": [1.0 / change.dot(move) for change, move in zip(changes, moves, strict=True)],
     }  # fmt: skip
 
 
-def pairs_in(kept: Tensors) -> int:
-    """How many pairs of vectors a memory has."""
-    return sum(name.startswith("change.") for name in kept)
+def pairs_in(state: Tensors) -> int:
+    """How many pairs of vectors a state has."""
+    return sum(name.startswith("change.") for name in state)

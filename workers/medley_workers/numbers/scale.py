@@ -9,20 +9,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from medley.records.options import StyleTransferOptions
-from medley_workers.numbers.chain import Chain
 from medley_workers.numbers.colours import keep_colours
-from medley_workers.numbers.engine import Engine
-from medley_workers.numbers.graphs import Evaluate
+from medley_workers.numbers.extractor import Extractor
+from medley_workers.numbers.fast_network import FastNetwork
 from medley_workers.numbers.lbfgs import LBFGS, PicturePreconditioner
 from medley_workers.numbers.schedule import shrunk
-from medley_workers.numbers.surrogate import Evaluation, StyleTarget, Targets, grams
+from medley_workers.numbers.surrogate import Evaluate, Evaluation, grams
+from medley_workers.numbers.targets import StyleTarget, Targets
 from medley_workers.numbers.tensors import size_of
 from medley_workers.numbers.transfer import start_image
 
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """What one picture is painted from, on the engine's device: the content (1, 3, H, W), the styles (1, 3, H', W')
+    """What one picture is painted from, on the network's device: the content (1, 3, H, W), the styles (1, 3, H', W')
     with their weights, and the picture to begin with if the options do not tell.
 
     ``names`` tell the content and the styles, in this order, from all others, so that what was seen of them is kept.
@@ -82,50 +82,50 @@ class Scale:
         """A new one for the canvases."""
         return LBFGS(self.start, PicturePreconditioner(self.start), first=first, history=history, within=self.within)
 
-    def targets(self, engine: Engine, chain: Chain) -> Targets:
-        """What the canvases are compared with at the chain's layers."""
-        content = [self._content(engine, chain, n) for n in range(len(self._subjects))]
-        styles = [self._styles(engine, chain, n) for n in range(len(self._subjects))]
+    def targets(self, network: FastNetwork, extractor: Extractor) -> Targets:
+        """What the canvases are compared with at the extractor's layers."""
+        content = [self._content(network, extractor, n) for n in range(len(self._subjects))]
+        styles = [self._styles(network, extractor, n) for n in range(len(self._subjects))]
         return Targets(
             {layer: torch.cat([features[layer] for features in content]) for layer in content[0]},
             {layer: StyleTarget.joined([targets[layer] for targets in styles]) for layer in styles[0]},
         )
 
-    def _content(self, engine: Engine, chain: Chain, number: int) -> Mapping[str, Tensor]:
-        layers = [layer for layer in self._options.content_layers if layer in chain.layers]
+    def _content(self, network: FastNetwork, extractor: Extractor, number: int) -> Mapping[str, Tensor]:
+        layers = [layer for layer in self._options.content_layers if layer in extractor.layers]
 
         def look() -> Mapping[str, Tensor]:
-            features = chain.forward(self.colours[number].seen(self._contents[number]), keep=False)
+            features = extractor.forward(self.colours[number].seen(self._contents[number]), keep=False)
             return {layer: features[layer].float() for layer in layers}
 
         names = tuple(self._subjects[number].names[:1])
-        return engine.targets.get(self._key(chain, "content", names), look)
+        return network.targets.get(self._key(extractor, "content", names), look)
 
-    def _styles(self, engine: Engine, chain: Chain, number: int) -> Mapping[str, StyleTarget]:
+    def _styles(self, network: FastNetwork, extractor: Extractor, number: int) -> Mapping[str, StyleTarget]:
         subject = self._subjects[number]
-        layers = [layer for layer in self._options.style_layers if layer in chain.layers]
+        layers = [layer for layer in self._options.style_layers if layer in extractor.layers]
         # Where colours are kept, what is seen of a style depends on the content.
         of_content = () if self._is_plain else tuple(subject.names[:1])
 
         def look(style: Tensor) -> Mapping[str, Tensor]:
-            features = chain.forward(self.colours[number].style(self._resized(style)), keep=False)
+            features = extractor.forward(self.colours[number].style(self._resized(style)), keep=False)
             return {layer: grams(features[layer])[0] for layer in layers}
 
         names: Sequence[str | None] = subject.names[1:] or [None] * len(subject.styles)
         seen = [
-            engine.targets.get(self._key(chain, "style", name and (name, *of_content)), partial(look, style))
+            network.targets.get(self._key(extractor, "style", name and (name, *of_content)), partial(look, style))
             for name, style in zip(names, subject.styles, strict=True)
         ]
         return {layer: StyleTarget.blended([grams[layer] for grams in seen], subject.weights) for layer in layers}
 
-    def _key(self, chain: Chain, what: str, names: Hashable) -> Hashable | None:
+    def _key(self, extractor: Extractor, what: str, names: Hashable) -> Hashable | None:
         """Under which what was seen is kept: all that it depends on."""
         if not names:
             return None
         options = self._options
         sizes = (size_of(self._subjects[0].content), self._smaller, options.style_size, options.style_size_pixels)
-        layers = (chain.layers, options.content_layers, options.style_layers)
-        return (chain.name, layers, options.pooling, options.preserve_color, what, names, sizes)
+        layers = (extractor.layers, options.content_layers, options.style_layers)
+        return (extractor.name, layers, options.pooling, options.preserve_color, what, names, sizes)
 
     def _resized(self, picture: Tensor) -> Tensor:
         """(1, 3, H, W), as many times smaller as the scale says."""

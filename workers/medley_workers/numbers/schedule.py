@@ -10,7 +10,7 @@ comes near in few steps. The last phase minimises the plain loss.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from medley.costs import Size
+from medley.records.base import Size
 from medley.records.options import StyleTransferOptions
 from medley.sizes import smallest_side
 

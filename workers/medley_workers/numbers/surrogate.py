@@ -4,65 +4,19 @@ It is the plain loss of :mod:`medley_workers.numbers.losses`, unless it is told 
 whitened form, and the content may count more. The losses that it gives are the plain ones all the same, of its layers.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from medley.records.options import StyleTransferOptions
-from medley_workers.numbers.chain import Chain
-from medley_workers.numbers.losses import Losses, layer_weight
+from medley_workers.numbers.extractor import Extractor
+from medley_workers.numbers.losses import Losses, content_weights, gram_weight
+from medley_workers.numbers.targets import Targets
 
 _POWER_ROUNDS = 30
 """Of the power iteration for a Gram's largest eigenvalue. Features are not negative, so one direction leads by far."""
-
-
-@dataclass(frozen=True)
-class StyleTarget:
-    """The Gram (N, C, C) that N pictures are to come to at a layer.
-
-    Several styles make one target: with weights w, the sum of w |G - A|^2 is W |G - M|^2 and a constant, where W is the
-    sum of the weights and M the mean of the Grams A, so weighted.
-    """
-
-    gram: Tensor
-    weight: Tensor
-    """(N,): W."""
-    constant: Tensor
-    """(N,)."""
-
-    @staticmethod
-    def blended(grams: Sequence[Tensor], weights: Sequence[float]) -> "StyleTarget":
-        """Of one picture, from the Grams (C, C) of its styles."""
-        stacked = torch.stack(list(grams))  # (styles, C, C)
-        shares = torch.tensor(weights, dtype=stacked.dtype).to(stacked.device)
-        total = shares.sum()
-        mean = torch.einsum("s,scd->cd", shares, stacked) / total.clamp(min=torch.finfo(total.dtype).tiny)
-        constant = (shares * (stacked - mean).square().sum(dim=(1, 2))).sum()
-        return StyleTarget(mean[None], total[None], constant[None])
-
-    @staticmethod
-    def joined(targets: Sequence["StyleTarget"]) -> "StyleTarget":
-        """Of several pictures, from those of each."""
-        return StyleTarget(
-            torch.cat([target.gram for target in targets]),
-            torch.cat([target.weight for target in targets]),
-            torch.cat([target.constant for target in targets]),
-        )
-
-    def distance(self, difference: Tensor) -> Tensor:
-        """The weighted sum of squares, (N,), for what a Gram differs from the target."""
-        return self.weight * difference.square().sum(dim=(1, 2)) + self.constant
-
-
-@dataclass(frozen=True)
-class Targets:
-    """What N pictures are compared with, by layer: the contents' features (N, C, h, w), and the styles."""
-
-    content: Mapping[str, Tensor]
-    styles: Mapping[str, StyleTarget]
 
 
 class Evaluation(NamedTuple):
@@ -81,25 +35,29 @@ class Evaluation(NamedTuple):
         return self.gradient
 
 
+Evaluate = Callable[[Tensor], Evaluation]
+"""A :class:`Surrogate`, or its CUDA graph."""
+
+
 class Surrogate:
     """What is minimised, as a function of pictures (N, 3, H, W)."""
 
-    def __init__(self, chain: Chain, options: StyleTransferOptions, targets: Targets) -> None:
+    def __init__(self, extractor: Extractor, options: StyleTransferOptions, targets: Targets) -> None:
         """Compare pictures with targets.
 
         Args:
-            chain: gives features, and the pictures' gradient; of the targets, those of its layers count
+            extractor: gives features, and the pictures' gradient; of the targets, those of its layers count
             options: the weights
             targets: what they are compared with
         """
-        self._chain = chain
+        self._extractor = extractor
         self._tv_weight = options.tv_weight
-        content = zip(options.content_layers, _content_weights(options), strict=True)
-        self._content_weights = {layer: weight for layer, weight in content if layer in chain.layers}
+        content = zip(options.content_layers, content_weights(options), strict=True)
+        self._content_weights = {layer: weight for layer, weight in content if layer in extractor.layers}
         self._style_weights = {
-            layer: layer_weight(options.style_layer_weights, n, default=10.0 / targets.styles[layer].gram.shape[1] ** 2)
+            layer: gram_weight(options, n, channels=targets.styles[layer].gram.shape[1])
             for n, layer in enumerate(options.style_layers)
-            if layer in chain.layers
+            if layer in extractor.layers
         }
         self._targets = targets
         self._content_factor = 1.0
@@ -126,7 +84,7 @@ class Surrogate:
 
     def __call__(self, images: Tensor, *, gradient: bool = True) -> Evaluation:
         """Evaluate pictures (N, 3, H, W)."""
-        features = self._chain.forward(images, keep=gradient)
+        features = self._extractor.forward(images, keep=gradient)
         pulls: dict[str, Tensor] | None = {} if gradient else None  # gradients of features, by layer
         content = self._content(features, pulls)
         by_layer = {layer: self._style(layer, features[layer], pulls) for layer in self._style_weights}
@@ -135,11 +93,12 @@ class Surrogate:
         losses = Losses(content + style + tv, content, style, tv)
         if pulls is None:
             return Evaluation(losses, by_layer, None)
-        total = self._chain.backward(pulls)
+        total = self._extractor.backward(pulls)
         return Evaluation(losses, by_layer, total if tv_gradient is None else total + tv_gradient)
 
     def _content(self, features: Mapping[str, Tensor], pulls: dict[str, Tensor] | None) -> Tensor:
-        total = next(iter(features.values())).new_zeros(len(next(iter(features.values()))), dtype=torch.float32)
+        any_features = next(iter(features.values()))
+        total = any_features.new_zeros(len(any_features), dtype=torch.float32)
         for layer, weight in self._content_weights.items():
             difference = features[layer].float() - self._targets.content[layer]
             total = total + weight * difference.square().mean(dim=(1, 2, 3))
@@ -181,13 +140,6 @@ def _product(left: Tensor, right: Tensor) -> Tensor:
 def _rows(x: Tensor) -> Tensor:
     """Features (N, C, h, w) as (N, h w, C): of each pixel what its channels say."""
     return x.flatten(2).mT if x.is_contiguous() else x.permute(0, 2, 3, 1).flatten(1, 2)
-
-
-def _content_weights(options: StyleTransferOptions) -> list[float]:
-    return [
-        options.content_weight * layer_weight(options.content_layer_weights, n, default=0.01)
-        for n in range(len(options.content_layers))
-    ]
 
 
 def _add(pulls: dict[str, Tensor], layer: str, pull: Tensor) -> None:

@@ -1,5 +1,6 @@
 """Pictures to tensors and back: the network was trained on BGR, 0..255, less the training set's mean colour."""
 
+from collections.abc import Mapping
 from functools import cache
 
 import numpy as np
@@ -7,6 +8,9 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
+
+Tensors = Mapping[str, Tensor]
+"""By name."""
 
 Pixels = npt.NDArray[np.uint8]
 """A picture, (H, W, 3), RGB."""
@@ -49,8 +53,15 @@ def size_of(image: Tensor) -> tuple[int, int]:
 
 @cache
 def mean_colour(device: torch.device) -> Tensor:
-    """:data:`MEAN_BGR` as (3, 1, 1), to add to a picture or to take from it; its negative is black.
+    """:data:`MEAN_BGR` as (3, 1, 1), to add to a picture or to take from it.
 
     It is copied to a device once, as that waits for it.
     """
     return torch.tensor(MEAN_BGR, device=device).reshape(3, 1, 1)
+
+
+@cache
+def black_and_white(device: torch.device) -> tuple[Tensor, Tensor]:
+    """The least and the largest values of a picture, (3, 1, 1) each."""
+    black = -mean_colour(device)
+    return black, black + 255

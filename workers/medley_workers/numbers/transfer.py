@@ -14,19 +14,19 @@ from medley.errors import NumbersError
 from medley.records.options import StyleTransferOptions
 from medley_workers.network.vgg import plain_float32
 from medley_workers.numbers.losses import Losses, Objective
-from medley_workers.numbers.optim import Tensors, make_optimizer, memory, remind
-from medley_workers.numbers.tensors import Pixels, to_picture
+from medley_workers.numbers.optim import make_optimizer, restore, state_of
+from medley_workers.numbers.tensors import Pixels, Tensors, to_picture
 
 
 @dataclass(frozen=True, eq=False)
-class Kept:
-    """What a painting can be gone on with: a canvas that has had ``index`` steps, (1, C, H, W), and of its optimiser
-    what ``optim`` keeps; all of it float32 on the CPU.
+class Snapshot:
+    """What a painting can be gone on with: a canvas that has had ``index`` steps, (1, C, H, W), and the state of its
+    optimiser as ``optim`` keeps it; all of it float32 on the CPU.
     """
 
     index: int
     canvas: Tensor
-    memory: Tensors
+    optimizer_state: Tensors
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,14 +35,14 @@ class Step:
 
     ``index`` is how many steps the picture has had, ``losses`` the losses of this very picture, where they are known
     (on the fast path, estimates between the first step and the last), ``canvas`` what it is painted on, (1, C, H, W),
-    and ``memory`` what is kept of the optimiser; both are valid until the next step is asked for. Of pictures that are
-    painted together, ``picture`` is the number.
+    and ``optimizer_state`` what is kept of the optimiser; both are valid until the next step is asked for. Of pictures
+    that are painted together, ``picture`` is the number.
     """
 
     index: int
     losses: Losses | None
     canvas: Tensor
-    memory: Callable[[], Tensors] = dict
+    optimizer_state: Callable[[], Tensors] = dict
     picture: int = 0
     is_last: bool = False
 
@@ -65,11 +65,10 @@ class Step:
         """The content's part of the loss as a number; this waits for the device."""
         return float(self.losses.content) if self.losses else math.nan
 
-    def kept(self) -> Kept:
+    def snapshot(self) -> Snapshot:
         """A copy, which stays as it is while the painting goes on; this waits for the device."""
-        copies = {"canvas": self.canvas.clone(), **self.memory()}
-        rows = {name: tensor.to("cpu").contiguous() for name, tensor in copies.items()}
-        return Kept(self.index, rows.pop("canvas"), rows)
+        state = {name: tensor.to("cpu").contiguous() for name, tensor in self.optimizer_state().items()}
+        return Snapshot(self.index, self.canvas.clone().to("cpu").contiguous(), state)
 
 
 def start_image(content: Tensor, options: StyleTransferOptions, init: Tensor | None = None) -> Tensor:
@@ -90,7 +89,7 @@ def transfer(
     options: StyleTransferOptions,
     view: Callable[[Tensor], Tensor] = lambda canvas: canvas,
     *,
-    kept: Kept | None = None,
+    snapshot: Snapshot | None = None,
     history: int = HISTORY,
 ) -> Iterator[Step]:
     """Paint: yields the canvas and its loss before the first step, and after each one.
@@ -100,31 +99,27 @@ def transfer(
         start: the canvas, (1, C, H, W), of the content's size, on any device; it is not changed
         options: ``num_steps``, ``optimizer`` and ``target_loss``
         view: makes the picture (1, 3, H, W) that the objective sees of a canvas, on its device; it is differentiable
-        kept: what to go on with instead of ``start``, of the same shape
+        snapshot: what to go on with instead of ``start``, of the same shape
         history: pairs of vectors that L-BFGS remembers
 
     Yields:
-        Steps 0, or that which was kept, to ``num_steps``. The loss is evaluated once for each. The values are not
+        Steps 0, or that of the snapshot, to ``num_steps``. The loss is evaluated once for each. The values are not
         looked at here, unless one is to be reached, as looking waits for the device: read :meth:`Step.loss` now and
         then, and end with :func:`finished_picture`.
     """
     canvas = start.detach().to(objective.device, copy=True)
-    if kept:
-        canvas.copy_(kept.canvas)  # its strides stay the start's, on which roundings depend
+    if snapshot:
+        canvas.copy_(snapshot.canvas)  # its strides stay the start's, on which roundings depend
     canvas.requires_grad_()
     optimizer = make_optimizer(canvas, options, history)
-    if kept:
-        remind(optimizer, canvas, kept.index, kept.memory)
+    if snapshot:
+        restore(optimizer, canvas, snapshot.index, snapshot.optimizer_state)
 
-    remembered = partial(memory, optimizer, canvas)
-    for index in range(kept.index if kept else 0, options.num_steps):
-        losses = objective(view(canvas))
-        with plain_float32():
-            (gradient,) = torch.autograd.grad(losses.total, canvas)
-        canvas.grad = gradient.contiguous()  # as L-BFGS needs it; of a view it may be transposed
-        losses = losses.detach()
+    state = partial(state_of, optimizer, canvas)
+    for index in range(snapshot.index if snapshot else 0, options.num_steps):
+        losses = _evaluate(objective, view, canvas)
         is_reached = options.target_loss is not None and float(losses.total) <= options.target_loss
-        yield Step(index, losses, canvas.detach(), remembered, is_last=is_reached)
+        yield Step(index, losses, canvas.detach(), state, is_last=is_reached)
         if is_reached:
             return
         # The gradient is there already, and neither optimiser uses the value, for which it would wait for the device.
@@ -132,7 +127,16 @@ def transfer(
     with torch.no_grad():
         losses = objective(view(canvas))
     # Not inside: who takes this step and fails would leave gradients off for every later painting.
-    yield Step(options.num_steps, losses, canvas.detach(), remembered, is_last=True)
+    yield Step(options.num_steps, losses, canvas.detach(), state, is_last=True)
+
+
+def _evaluate(objective: Objective, view: Callable[[Tensor], Tensor], canvas: Tensor) -> Losses:
+    """The losses of a canvas, whose ``grad`` is set."""
+    losses = objective(view(canvas))
+    with plain_float32():
+        (gradient,) = torch.autograd.grad(losses.total, canvas)
+    canvas.grad = gradient.contiguous()  # as L-BFGS needs it; of a view it may be transposed
+    return losses.detach()
 
 
 def finished_picture(step: Step, shown: Callable[[Tensor], Pixels] = to_picture) -> Pixels:

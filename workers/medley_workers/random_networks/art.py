@@ -12,15 +12,15 @@ from typing import BinaryIO
 import numpy as np
 import torch
 
-from medley.ahead import in_order
 from medley.files import os_errors, whole_file
 from medley.media.png import SIGNATURE
 from medley.records.networks import ArtOptions, WalkOptions
 from medley.telling import quiet
+from medley.threads import in_order
 from medley_workers.numbers.devices import out_of_memory
 from medley_workers.numbers.tensors import Pixels
 from medley_workers.random_networks.bezier import walk
-from medley_workers.random_networks.cppn import Network, Positions, painters
+from medley_workers.random_networks.cppn import Positions, RandomNetwork, rendering_threads
 
 _BAND_PIXELS = 2**17
 """A band is at least this large: compressing bands apart then costs a few bytes in a hundred thousand."""
@@ -38,7 +38,7 @@ _FILTER_SUB = 1
 """Of PNG's filters, the one by which a row needs no other: each byte less that of the pixel on the left."""
 
 
-def paint(
+def render_png(
     options: ArtOptions,
     path: Path,
     told: Callable[[int, int], None] = lambda done, total: None,  # noqa: ARG005
@@ -63,7 +63,7 @@ def paint(
         OutOfMemory: there is no room for the network or the bands.
     """
     with out_of_memory(), os_errors(str(path)):
-        network = Network(options, len(options.z), device)
+        network = RandomNetwork(options, len(options.z), device)
         with whole_file(path) as file:
             _write_png(file, network, options, threads or network.default_threads, told)
 
@@ -89,19 +89,19 @@ def frames(
     most = _BATCH_BYTES // options.channels, _BATCH_PRODUCTS // (options.units**2 * options.depth)
     batch = max(1, min(most) // pixels)
     with out_of_memory():
-        network = Network(options, options.z_dims, device)
+        network = RandomNetwork(options, options.z_dims, device)
         for begin in range(0, len(positions), batch):
             yield from network.render(positions[begin : begin + batch], threads, advance)
 
 
 def _write_png(
-    file: BinaryIO, network: Network, options: ArtOptions, threads: int, told: Callable[[int, int], None]
+    file: BinaryIO, network: RandomNetwork, options: ArtOptions, threads: int, told: Callable[[int, int], None]
 ) -> None:
     """Bands are rendered and compressed by threads; their order in the file, and its bytes, are always the same."""
     _write_head(file, network, options)
     z = np.array([options.z], dtype=np.float64)  # (1, Z)
     checksum, done, height = 1, 0, network.size[1]
-    with painters(threads) as pool:
+    with rendering_threads(threads) as pool:
         for lines, compressed in in_order(pool, partial(_band, network, z), _bands(network), ahead=threads):
             checksum = zlib.adler32(lines, checksum)
             _write_chunk(file, b"IDAT", compressed)
@@ -112,24 +112,27 @@ def _write_png(
     _write_chunk(file, b"IEND", b"")
 
 
-def _write_head(file: BinaryIO, network: Network, options: ArtOptions) -> None:
+def _write_head(file: BinaryIO, network: RandomNetwork, options: ArtOptions) -> None:
     """What stands before the pixels: size and colours, how the picture was made, and zlib's header."""
     file.write(SIGNATURE)
     colour_type = 2 if network.channels == 3 else 0
     _write_chunk(file, b"IHDR", struct.pack(">IIBBBBB", *network.size, 8, colour_type, 0, 0, 0))
-    for key, value in {"Software": f"medley {version('medley')}", "medley_art": options.json_bytes().decode()}.items():
+    for key, value in {
+        "Software": f"medley {version('medley-farm')}",
+        "medley_art": options.json_bytes().decode(),
+    }.items():
         _write_chunk(file, b"tEXt", f"{key}\0{value}".encode("latin-1"))
     _write_chunk(file, b"IDAT", b"\x78\x9c")  # a window of 32 KB, and the usual level
 
 
-def _bands(network: Network) -> Iterator[range]:
+def _bands(network: RandomNetwork) -> Iterator[range]:
     """The rows of each band, from top to bottom."""
     width, height = network.size
     rows = max(1, max(_BAND_PIXELS, network.tile * _BAND_TILES) // width)
     return (range(top, min(top + rows, height)) for top in range(0, height, rows))
 
 
-def _band(network: Network, z: Positions, rows: range) -> tuple[bytes, bytes]:
+def _band(network: RandomNetwork, z: Positions, rows: range) -> tuple[bytes, bytes]:
     """Some rows as PNG has them before they are compressed, and compressed."""
     width = network.size[0]
     pixels = network.pixels(z, rows.start * width, rows.stop * width)
@@ -137,7 +140,7 @@ def _band(network: Network, z: Positions, rows: range) -> tuple[bytes, bytes]:
     return lines, _deflated(lines)
 
 
-def _line_bytes(network: Network) -> int:
+def _line_bytes(network: RandomNetwork) -> int:
     """A row with the number of its filter."""
     return 1 + network.size[0] * network.channels
 

@@ -38,7 +38,7 @@ _CHANCE = 0.5
 """Half the range in which chance turns a slope, per dimension, where the lines to the neighbours have unit length."""
 
 _FINER = 8
-"""Curves are walked as chains of straight pieces, at least so many a step."""
+"""Curves are walked as polylines, of at least so many pieces a step."""
 
 _ROUNDS, _ATTEMPTS = 60, 12
 """How often the steps of a loop are evened out, and how many loops are drawn before a circle is taken."""
@@ -65,22 +65,22 @@ def walk(options: WalkOptions) -> Floats:
 def _open(options: WalkOptions) -> Floats:
     """A walk that goes on as long as it is asked to."""
     curves = _curves(_nodes(options, attempt=0))
-    steps = _march((_chain(curve, options.step) for curve in curves), options.step)
+    steps = _march((_polyline(curve, options.step) for curve in curves), options.step)
     return np.array(list(islice(steps, options.frames)))
 
 
-def _march(chains: Iterable[Floats], step: float) -> Iterator[Floats]:
-    """The beginning of connected chains of straight pieces, and points on them, each ``step`` from the one before.
+def _march(polylines: Iterable[Floats], step: float) -> Iterator[Floats]:
+    """The beginning of connected polylines, and points on them, each ``step`` from the one before.
 
-    The next point is where the chain leaves the ball of that radius about the last one. As a ball is convex, that is
-    on the first piece whose end is outside. So no step is shorter or longer, whatever turns the chain takes.
+    The next point is where the polyline leaves the ball of that radius about the last one. As a ball is convex, that is
+    on the first piece whose end is outside. So no step is shorter or longer, whatever turns the polyline takes.
     """
     position = None
-    for vertices in chains:
+    for vertices in polylines:
         if position is None:
             position = vertices[0]
             yield position
-        at = 0  # the position lies before this vertex, or in an earlier chain
+        at = 0  # the position lies before this vertex, or in an earlier polyline
         while (out := _first_outside(vertices, at, position, step)) is not None:
             inside = position if out == at else vertices[out - 1]
             position = _leaving(inside, vertices[out], position, step)
@@ -116,9 +116,9 @@ def _closed(options: WalkOptions) -> Floats:
     for attempt in range(_ATTEMPTS):
         nodes = list(islice(_nodes(options, attempt), _segments(options)))
         curves = list(_curves([nodes[-1], *nodes, *nodes[:2]]))
-        length = sum(_lengths(_chain(curve, math.inf)).sum() for curve in curves)
-        chains = [_chain(curve, length / options.frames) for curve in curves]
-        vertices = np.concatenate([chains[0][:1], *(chain[1:] for chain in chains)])
+        length = sum(_lengths(_polyline(curve, math.inf)).sum() for curve in curves)
+        polylines = [_polyline(curve, length / options.frames) for curve in curves]
+        vertices = np.concatenate([polylines[0][:1], *(polyline[1:] for polyline in polylines)])
         if (positions := _evened(vertices, options.frames)) is not None:
             return _scaled(positions, options.step)
     return _circle(options)
@@ -133,9 +133,9 @@ def _segments(options: WalkOptions) -> int:
 
 
 def _evened(vertices: Floats, frames: int) -> Floats | None:
-    """Points on a closed chain of straight pieces, (V, Z) with its beginning as its end, all equally far apart.
+    """Points on a closed polyline, (V, Z) with its beginning as its end, all equally far apart.
 
-    Where steps are found shorter than others, the points move apart along the chain.
+    Where steps are found shorter than others, the points move apart along the polyline.
 
     Returns:
         (frames, Z), or None if they cannot be brought to be.
@@ -209,8 +209,8 @@ def _slope(before: Floats, node: Node, after: Floats) -> Floats:
     return shorter * _unit(_unit(back) + _unit(ahead) + chance)
 
 
-def _chain(curve: Floats, step: float) -> Floats:
-    """A curve (4, Z) as a chain of straight pieces, (V, Z): at least 64, and each at most a step / _FINER long."""
+def _polyline(curve: Floats, step: float) -> Floats:
+    """A curve (4, Z) as a polyline, (V, Z), of at least 64 pieces, each at most a step / _FINER long."""
     fastest = 3 * _lengths(curve).max()
     pieces = max(64, math.ceil(_FINER * fastest / step))
     t = (np.arange(pieces + 1) / pieces)[:, np.newaxis]

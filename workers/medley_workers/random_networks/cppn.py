@@ -39,7 +39,7 @@ _NARROW = 31
 """Units of the widest such layer: OpenBLAS shares products of over 2**18 multiplications out to threads of its own."""
 
 
-class Network:
+class RandomNetwork:
     """A network with its weights, on a device; it renders any z of ``z_dims`` numbers.
 
     ``size`` is width and height in px, ``channels`` the colours of a pixel, and ``tile`` the pixels of a tile.
@@ -79,7 +79,7 @@ class Network:
             part = frames[:, begin : begin + self.tile]
             part[:] = self.pixels(z, begin, begin + part.shape[1])
 
-        with painters(threads or self.default_threads) as pool:
+        with rendering_threads(threads or self.default_threads) as pool:
             for _ in pool.map(fill, range(0, height * width, self.tile)):  # errors are raised here
                 advance()
         return frames.reshape(len(z), height, width, self.channels)
@@ -87,7 +87,7 @@ class Network:
     def pixels(self, z: Positions, begin: int, end: int) -> Pixels:
         """Pixels ``begin`` to ``end`` of the pictures, counted along the rows, (N, end - begin, C).
 
-        Only the calling thread works, if it is inside :func:`painters` or ``one_thread``.
+        Only the calling thread works, if it is inside :func:`rendering_threads` or ``one_thread``.
         """
         tiles = range(begin // self.tile, -(-end // self.tile))
         rendered = np.empty((len(z), len(tiles) * self.tile, self.channels), np.uint8)
@@ -165,7 +165,7 @@ class _Buffers:
 
 
 @contextmanager
-def painters(threads: int) -> Iterator[ThreadPoolExecutor]:
+def rendering_threads(threads: int) -> Iterator[ThreadPoolExecutor]:
     """Threads each of which works alone: what torch does in one is not shared out to others."""
     with one_thread(), ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         try:

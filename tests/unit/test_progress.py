@@ -5,7 +5,7 @@ import re
 
 from rich.console import Console
 
-from medley_producer.commands.telling import telling
+from medley_producer.commands.progress import telling
 
 
 def test_counted_work_has_a_bar_and_an_end() -> None:

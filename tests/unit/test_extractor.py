@@ -1,4 +1,4 @@
-"""The network as a chain, beside the plain one that torch differentiates."""
+"""Features and their gradient by hand, beside the plain one that torch differentiates."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -16,7 +16,7 @@ from medley.layers import CONTENT_LAYERS, LAYERS, STYLE_LAYERS
 from medley.sizes import smallest_side
 from medley_workers.network.vgg import Pooling
 from medley_workers.numbers.arithmetic import Arithmetic, Convolution, choose, make
-from medley_workers.numbers.chain import Chain
+from medley_workers.numbers.extractor import Extractor
 from studio import network
 
 CPU = torch.device("cpu")
@@ -28,7 +28,7 @@ ASKED: dict[str, tuple[str, ...]] = {
     "before the ReLU": ("block1_conv1", "block1_conv2", "block3_conv4", "block4_conv1"),
     "behind the ReLU, before a pooling": ("block1_relu2", "block2_relu2"),
     "behind poolings": ("block1_pool", "block2_pool", "block3_pool"),
-    "all of what could be one link": ("block1_conv2", "block1_relu2", "block1_pool", "block2_relu1"),
+    "all of what could be one stage": ("block1_conv2", "block1_relu2", "block1_pool", "block2_relu1"),
     "both sides of a ReLU, the last not asked for": ("block2_conv2", "block3_conv1"),
     "the first convolution alone": ("block1_conv1",),
     "the first ReLU alone": ("block1_relu1",),
@@ -80,8 +80,8 @@ def plain(
     return {layer: output.detach() for layer, output in outputs.items()}, total, multiples
 
 
-def chain_of(layers: Sequence[str], pooling: Pooling, arithmetic: Arithmetic) -> Chain:
-    return Chain(layers, pooling, partial(convolution, arithmetic))
+def extractor_of(layers: Sequence[str], pooling: Pooling, arithmetic: Arithmetic) -> Extractor:
+    return Extractor(layers, pooling, partial(convolution, arithmetic))
 
 
 CONVOLUTIONS: dict[tuple[str, str], Convolution] = {}
@@ -109,13 +109,13 @@ def assert_equal_to_the_plain_network(
     for seed in count():
         images = draw(seed)
         outputs, gradient, multiples = plain(images, layers, pooling)
-        chain = chain_of(layers, pooling, arithmetic)
-        found = chain.forward(images)
+        extractor = extractor_of(layers, pooling, arithmetic)
+        found = extractor.forward(images)
         assert set(found) == set(layers)
         for layer in layers:
             where = f"{layer} of {layers}, {pooling}, {arithmetic}, seed {seed}, {tuple(images.shape)}"
             assert off(found[layer], outputs[layer]) <= OUTPUTS.get(arithmetic, EXACT), where
-        back = chain.backward({layer: multiple.to(found[layer].dtype) for layer, multiple in multiples.items()})
+        back = extractor.backward({layer: multiple.to(found[layer].dtype) for layer, multiple in multiples.items()})
         assert back.dtype == torch.float32
         assert back.is_contiguous()
         far += [off(one, other) for one, other in zip(back, gradient, strict=True)]
@@ -169,23 +169,23 @@ def test_layers_without_a_gradient_of_their_own_add_nothing(arithmetic: Arithmet
     images = pictures(0, 3, 16, 20)
     few, many = ("block3_relu1",), ("block1_relu1", "block2_conv1", "block3_relu1")
     _, gradient, multiples = plain(images, few, "max")
-    chain = chain_of(many, "max", arithmetic)
-    chain.forward(images)
-    far = [off(*pair) for pair in zip(chain.backward(multiples), gradient, strict=True)]
+    extractor = extractor_of(many, "max", arithmetic)
+    extractor.forward(images)
+    far = [off(*pair) for pair in zip(extractor.backward(multiples), gradient, strict=True)]
     assert min(far) <= GRADIENT.get(arithmetic, EXACT), far
 
 
 def test_what_was_given_and_what_was_told_stays_as_it_was(arithmetic: Arithmetic) -> None:
     """Callers go on with the pictures, the features and their gradients."""
     images = pictures(0, 1, 19, 22)
-    chain = chain_of(ASKED["all of what could be one link"], "max", arithmetic)
-    outputs = chain.forward(images)
+    extractor = extractor_of(ASKED["all of what could be one stage"], "max", arithmetic)
+    outputs = extractor.forward(images)
     gradients = {layer: torch.ones_like(output) for layer, output in outputs.items()}
     before: list[Mapping[str, Tensor]] = [
         {name: tensor.clone() for name, tensor in tensors.items()}
         for tensors in ({"images": images}, outputs, gradients)
     ]
-    chain.backward(gradients)
+    extractor.backward(gradients)
     for was, now in zip(before, ({"images": images}, outputs, gradients), strict=True):
         assert all(torch.equal(was[name], now[name]) for name in was)
 
@@ -193,9 +193,9 @@ def test_what_was_given_and_what_was_told_stays_as_it_was(arithmetic: Arithmetic
 def test_a_look_without_a_gradient_sees_the_same(arithmetic: Arithmetic) -> None:
     """In less memory."""
     images = pictures(0, 2, 19, 22)
-    chain = chain_of(ASKED["the default"][:3], "max", arithmetic)
-    kept = chain.forward(images)
-    seen = chain.forward(images, keep=False)
+    extractor = extractor_of(ASKED["the default"][:3], "max", arithmetic)
+    kept = extractor.forward(images)
+    seen = extractor.forward(images, keep=False)
     assert set(seen) == set(kept)
     assert all(torch.equal(seen[layer], kept[layer]) for layer in kept)
 
@@ -207,5 +207,5 @@ def test_no_deeper_convolution_is_needed_than_the_layers_have() -> None:
         asked.append(layer)
         return convolution("float32", layer)
 
-    Chain(["block2_conv1", "block1_relu1"], "max", noted)
+    Extractor(["block2_conv1", "block1_relu1"], "max", noted)
     assert asked == ["block1_conv1", "block1_conv2", "block2_conv1"]

@@ -16,9 +16,10 @@ from safetensors.numpy import save
 
 import weight_files
 from medley.errors import UsageError, WeightsError
-from medley.weightfiles import MOST_BYTES
-from medley_workers.network.codebook import Provenance, describe, load_weights, pack, unpack
+from medley.weight_files import MOST_BYTES
+from medley_workers.network.codebook import pack, unpack
 from medley_workers.network.convolutions import convolution_shapes
+from medley_workers.network.loading import Provenance, describe, load_weights
 from medley_workers.network.tensorfile import Array, write_tensors
 from medley_workers.network.vgg import Network
 

@@ -1,4 +1,4 @@
-"""What a network sees and paints, beside what a reference network does; it knows no files.
+"""A reference network, and how far others are from what it sees and paints; it knows no files.
 
 What a network painted is judged by the reference, as a network that sees too little also reports too little loss.
 """
@@ -42,12 +42,12 @@ class Painting:
     loss: float
 
 
-class Bench:
+class Reference:
     """A reference network, what it sees of some pictures, and what it paints: other networks are judged by it."""
 
     def __init__(
         self,
-        reference: Network,
+        network: Network,
         contents: Sequence[Tensor],
         styles: Sequence[Tensor],
         *,
@@ -58,7 +58,7 @@ class Bench:
         """Look and paint.
 
         Args:
-            reference: whose view counts, and whose losses
+            network: whose view counts, and whose losses
             contents: (1, 3, H, W) each
             styles: as contents; every content is painted in every style
             num_steps: of a painting; 0 paints nothing
@@ -69,7 +69,7 @@ class Bench:
             UsageError: a picture is so small that a layer would be empty, or a content is its own style.
             NumbersError: the reference itself cannot paint a pair.
         """
-        self._reference = reference
+        self._network = network
         self._pairs = list(product(contents, styles)) if num_steps else []
         if any(torch.equal(content, style) for content, style in self._pairs):
             raise UsageError("A content is its own style, so there is nothing to paint; leave one of the two out.")
@@ -78,8 +78,8 @@ class Bench:
             for seed in range(starts if num_steps else 0)
         ]
         self._advance = advance
-        self._judge = Judge(reference, [*contents, *styles], advance)
-        self.paintings = self.paint(reference)
+        self._judge = Judge(network, [*contents, *styles], advance)
+        self.paintings = self.paint(network)
 
     def errors(self, network: Network) -> dict[str, Spread]:
         """For each of ``likeness.MEASURES`` the relative error of what a network sees, over all pictures.
@@ -113,8 +113,8 @@ class Bench:
 
     def _paint_pair(self, network: Network, content: Tensor, style: Tensor) -> Iterator[Painting]:
         for options in self._options:
-            judge = Objective(self._reference, content, [style], [1.0], options)
-            objective = judge if network is self._reference else Objective(network, content, [style], [1.0], options)
+            judge = Objective(self._network, content, [style], [1.0], options)
+            objective = judge if network is self._network else Objective(network, content, [style], [1.0], options)
             for step in transfer(objective, start_image(content, options), options):
                 if step.index:
                     self._advance()

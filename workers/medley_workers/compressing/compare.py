@@ -1,4 +1,4 @@
-"""How well files of weights see and paint, judged by a reference: a row of numbers for each, and a grid of pictures."""
+"""Compare files of weights by what they see and paint: a row of numbers for each, and a grid of pictures."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -15,20 +15,20 @@ from torch import Tensor
 from medley.errors import NumbersError, WeightsError
 from medley.files import whole_file
 from medley.layers import convolutions
-from medley.media.images import encode_jpeg, encode_png, shown
+from medley.media.images import encode_jpeg, encode_png
 from medley.media.sheet import Cell, variants_sheet
 from medley.records.base import Record
 from medley.records.options import StyleTransferOptions
 from medley.settings import Settings
 from medley.sizes import smallest_side
-from medley.telling import Told
-from medley.weightfiles import FLOAT_ENDINGS
-from medley_workers.compressing.bench import Bench, Painting, Spread
+from medley.telling import Told, shown
+from medley.weight_files import FLOAT_ENDINGS
 from medley_workers.compressing.likeness import MEASURES
 from medley_workers.compressing.pictures import read_tensor
+from medley_workers.compressing.reference import Painting, Reference, Spread
 from medley_workers.compressing.sources import named_file, read_source
 from medley_workers.gpus import take_gpu
-from medley_workers.network.codebook import describe, load_weights
+from medley_workers.network.loading import describe, load_weights
 from medley_workers.network.vgg import Network
 from medley_workers.numbers.devices import choose_device, device_name, out_of_memory, require_room
 from medley_workers.numbers.tensors import size_of, to_picture
@@ -104,16 +104,18 @@ def compare(asked: Asked, settings: Settings, told: Told) -> Comparison:
     with out_of_memory(), deterministic(on=True):
         for file in asked.files:
             load(file, settings, device)  # a bad one is told of now, and later the disk is warm
-        network, reference = load(asked.reference, settings, device)
+        network, reference_row = load(asked.reference, settings, device)
         _require_room(device, contents, styles, asked.num_steps)
         advance = _counted(asked, told)
-        bench = Bench(network, contents, styles, num_steps=asked.num_steps, starts=asked.starts, advance=advance)
-        judged = [_judged(bench, file, settings, device) for file in asked.files]
+        reference = Reference(
+            network, contents, styles, num_steps=asked.num_steps, starts=asked.starts, advance=advance
+        )
+        judged = [_judged(reference, file, settings, device) for file in asked.files]
     if asked.grid:
         given = [Cell("photo", result=_image(contents[0])), Cell("painting", result=_image(styles[0]))]
-        _write_grid(asked.grid, [*given, _cell(reference, bench.paintings), *(cell for _, cell in judged)])
+        _write_grid(asked.grid, [*given, _cell(reference_row, reference.paintings), *(cell for _, cell in judged)])
     return Comparison(
-        reference=reference,
+        reference=reference_row,
         files=tuple(row for row, _ in judged),
         size=asked.size,
         pictures=len(contents) + len(styles),
@@ -172,16 +174,16 @@ def _counted(asked: Asked, told: Told) -> Callable[[], None]:
     return lambda: told("judging", next(done), total)
 
 
-def _judged(bench: Bench, file: str, settings: Settings, device: torch.device) -> tuple[Row, Cell]:
+def _judged(reference: Reference, file: str, settings: Settings, device: torch.device) -> tuple[Row, Cell]:
     """What a file comes to, and the first picture that it painted."""
     network, row = load(file, settings, device)
     try:
-        row = row.model_copy(update={"errors": bench.errors(network)})
-        paintings = bench.paint(network)
+        row = row.model_copy(update={"errors": reference.errors(network)})
+        paintings = reference.paint(network)
     except NumbersError as error:  # the other files are judged all the same
         row = row.model_copy(update={"problem": str(error)})
         return row, _cell(row, [])
-    found = {"loss": bench.loss_ratio(paintings), "distance": bench.distance(paintings)}
+    found = {"loss": reference.loss_ratio(paintings), "distance": reference.distance(paintings)}
     return row.model_copy(update=found), _cell(row, paintings)
 
 

@@ -1,17 +1,14 @@
 """A step handed to a GPU as one CUDA graph: its hundreds of small calls cost more than what some of them do."""
 
 import logging
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from medley_workers.numbers.losses import Losses
-from medley_workers.numbers.surrogate import Evaluation, Surrogate
+from medley_workers.numbers.surrogate import Evaluate, Evaluation, Surrogate
 
 log = logging.getLogger(__name__)
-
-Evaluate = Callable[[Tensor], Evaluation]
 
 _WARM_UPS = 3
 """Calls before the capture, in which libraries choose what they do; as torch's manual asks for."""

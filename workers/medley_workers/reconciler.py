@@ -21,11 +21,11 @@ DEAF_S = 180.0
 """An idle worker takes a message within milliseconds; after a loss of Redis Celery may need half a minute."""
 
 
-class Caretaker(threading.Thread):
+class Reconciler(threading.Thread):
     """The thread. It ends with its process; a round that is cut short is made by the next worker whose turn it is."""
 
     def __init__(self, cluster: Cluster, served: list[str]) -> None:
-        super().__init__(name="caretaker", daemon=True)
+        super().__init__(name="reconciler", daemon=True)
         self._served = served
         self._received = 0
         self._deaf_since: float | None = None

@@ -1,18 +1,20 @@
-"""One picture on its way: its steps are followed, its frames and checkpoints kept, its losses looked at."""
+"""What is kept of one picture on its way: frames, losses, and checkpoints, which follow the frames."""
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
+
+from torch import Tensor
 
 from medley.errors import PaintingStopped
 from medley.records.jobs import StyleTransfer
-from medley.records.options import StyleTransferOptions
 from medley.settings import Settings
 from medley_workers.jobs.attempt import Attempt
-from medley_workers.jobs.checkpoint import Checkpoint, Keeping
+from medley_workers.jobs.checkpoint import Checkpoint
 from medley_workers.jobs.frames import FrameKeeper
 from medley_workers.jobs.scene import Scene
-from medley_workers.numbers.leaving import leaving
+from medley_workers.numbers.offload import jpeg_of
 from medley_workers.numbers.tensors import to_pixels
 from medley_workers.numbers.transfer import Step
 
@@ -23,13 +25,12 @@ Look = Callable[[Step, float | None], None]
 """Told of every step, and of its loss where that was looked at; it may raise PaintingStopped."""
 
 
-class Easel:
-    """Of one attempt at a job. To be closed, as its frames are kept by a thread of its own."""
+class Keeper:
+    """Follows the steps of one attempt at a job. To be closed, as frames are kept by a thread of their own."""
 
     def __init__(
         self,
         job: StyleTransfer,
-        options: StyleTransferOptions,
         scene: Scene,
         attempt: Attempt,
         settings: Settings,
@@ -40,7 +41,6 @@ class Easel:
 
         Args:
             job: what is painted
-            options: how
             scene: from what
             attempt: stores what is kept
             settings: how many frames may wait, and how often a checkpoint is kept
@@ -50,24 +50,22 @@ class Easel:
         self.job = job
         self.scene = scene
         self.attempt = attempt
-        self._last: Step | None = None
-        self._options = options
-        self._look = look
         self.frames = FrameKeeper(attempt.store_frame, waiting=settings.frames_waiting)
-        self._keeping = Keeping(attempt.store_checkpoint, self.frames, begun, settings.checkpoint_every_s)
+        self._look = look
         self._looked_at = float("-inf")
-
-    @property
-    def last_step(self) -> Step:
-        """The last one that was followed."""
-        if self._last is None:
-            raise ValueError("no step was followed")
-        return self._last
+        self._begun_at = begun.snapshot.index if begun else -1
+        self._losses = list(begun.how_far.losses) if begun else []
+        self._noted: list[tuple[int, Tensor]] = []
+        self._checkpoint_every_s = settings.checkpoint_every_s
+        self._checkpoint_at = time.monotonic()
+        self._checkpoint: Future[None] | None = None
 
     @property
     def losses(self) -> list[tuple[int, float]]:
-        """(step, loss) pairs, as far as they were looked at."""
-        return self._keeping.losses
+        """(step, loss) of those that were noted; this waits for the device."""
+        self._losses += [(index, float(loss)) for index, loss in self._noted]
+        self._noted.clear()
+        return self._losses
 
     def follow(self, step: Step) -> None:
         """Keep of a step what is to be kept, and tell of it.
@@ -77,25 +75,38 @@ class Easel:
             NumbersError: its loss is not finite.
             Exception: what kept a frame from being kept.
         """
-        self._last = step
-        is_kept = bool(self._options.frame_every) and step.index % self._options.frame_every == 0
+        every = self.scene.options.frame_every
+        is_kept = bool(every) and step.index % every == 0
         is_time = step.is_last or step.index == 0 or time.monotonic() - self._looked_at >= LOOK_EVERY_S
         loss = step.loss() if step.losses is not None and is_time else None
         if is_time:
             self._looked_at = time.monotonic()
-        if step.index > self._keeping.begun_at:  # what was kept at that one is kept
+        if step.index > self._begun_at:  # what was kept at that one is kept
             if step.losses is not None and (is_time or is_kept):
-                self._keeping.note(step.index, step.losses.total)
+                self._noted.append((step.index, step.losses.total))
             if is_kept:
-                self.frames.keep(step.index, leaving(to_pixels(self.scene.colours.shown(step.canvas))))
+                self.frames.keep(step.index, jpeg_of(to_pixels(self.scene.colours.shown(step.canvas))))
+        # Nobody can go on with a canvas that was only enlarged.
+        is_new = step.losses is not None and step.index > max(0, self._begun_at)
         try:
-            self._look(step, loss if is_time else None)
+            self._look(step, loss)
         except PaintingStopped as stopped:
-            if stopped.worth_keeping and step.losses is not None:
-                self._keeping.keep_last(step)
+            if stopped.worth_keeping and is_new:
+                self._store_checkpoint(step).result()
             raise
-        if step.losses is not None:  # nobody can go on with a canvas that was only enlarged
-            self._keeping.keep_in_time(step)
+        if is_new and self._is_checkpoint_due():
+            self._checkpoint = self._store_checkpoint(step)
+
+    def _is_checkpoint_due(self) -> bool:
+        """Whether it is time for one, and the last one is no longer on its way, which bounds memory."""
+        is_time = time.monotonic() - self._checkpoint_at >= self._checkpoint_every_s
+        return is_time and (self._checkpoint is None or self._checkpoint.done())
+
+    def _store_checkpoint(self, step: Step) -> Future[None]:
+        """Have a checkpoint stored behind the frames that it names."""
+        self._checkpoint_at = time.monotonic()
+        snapshot, losses = step.snapshot(), tuple(self.losses)
+        return self.frames.after_frames(lambda: self.attempt.store_checkpoint(snapshot, losses))
 
     @contextmanager
     def closed_if_it_fails(self) -> Iterator[None]:

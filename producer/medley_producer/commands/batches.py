@@ -12,25 +12,13 @@ from medley.cluster import Cluster
 from medley.errors import UsageError
 from medley.records.batches import AnyBatch
 from medley.settings import Settings
+from medley_producer.commands.printing import count, print_failures, print_overview, print_result, print_status
+from medley_producer.commands.progress import if_interrupted, telling
 from medley_producer.commands.requesting import batch_name
-from medley_producer.commands.telling import (
-    count,
-    tell,
-    tell_failures,
-    tell_overview,
-    tell_status,
-    telling,
-    told_if_interrupted,
-)
+from medley_producer.connecting import connect
 from medley_producer.following import follow
 from medley_producer.layout import lay_out
-from medley_producer.reaching import reached
-from medley_producer.status import BatchStatus, named_batch, overview, stored_status
-
-
-def exit_code(status: BatchStatus) -> int:
-    """What a command ends with that has seen the end of a batch."""
-    return 1 if status.failed or status.batch.skipped or status.state == "cancelled" else 0
+from medley_producer.status import named_batch, overview, stored_status
 
 
 def status(args: Namespace) -> int:
@@ -38,14 +26,14 @@ def status(args: Namespace) -> int:
     if args.batch is None:
         if args.watch or args.failed:
             raise UsageError("--watch and --failed are about one batch; name it.")
-        cluster = reached(Settings.load())
-        tell_overview(args, cluster, overview(cluster))
+        cluster = connect(Settings.load())
+        print_overview(args, cluster, overview(cluster))
         return 0
-    cluster, batch = _reached_batch(args)
+    cluster, batch = _connected_batch(args)
     if args.watch:
         follow(cluster, batch, Console(stderr=True))
-    tell_it = tell_failures if args.failed else tell_status
-    tell_it(args, cluster, stored_status(cluster, batch))
+    printed = print_failures if args.failed else print_status
+    printed(args, cluster, stored_status(cluster, batch))
     return 0
 
 
@@ -70,15 +58,15 @@ def cancel(args: Namespace) -> int:
 
 
 def _decided(args: Namespace, batch: AnyBatch, state: str, *lines: str) -> int:
-    tell(args, {"batch": batch.name, "state": state}, f"Batch {batch.name} is {state}.", *lines)
+    print_result(args, {"batch": batch.name, "state": state}, f"Batch {batch.name} is {state}.", *lines)
     return 0
 
 
 def resume(args: Namespace) -> int:
     """Go on with a batch."""
-    cluster, batch = _reached_batch(args)
+    cluster, batch = _connected_batch(args)
     enqueued = control.resume(cluster, batch)
-    tell(
+    print_result(
         args,
         {"batch": batch.name, "state": "running", "enqueued": enqueued},
         f"Batch {batch.name} goes on: {count(enqueued, 'job')} enqueued now.",
@@ -89,7 +77,7 @@ def resume(args: Namespace) -> int:
 
 def retry(args: Namespace) -> int:
     """Try again what failed in a batch."""
-    cluster, batch = _reached_batch(args)
+    cluster, batch = _connected_batch(args)
     again = control.retry(cluster, batch, args.kind)
     lines = [f"Batch {batch.name}: {count(again, 'job')} that failed {'is' if again == 1 else 'are'} tried again."]
     if again:
@@ -98,7 +86,7 @@ def retry(args: Namespace) -> int:
         lines.append(
             f"None failed as {' or '.join(args.kind)}; `medley status {batch.name} --failed` says how they did."
         )
-    tell(args, {"batch": batch.name, "retried": again}, *lines)
+    print_result(args, {"batch": batch.name, "retried": again}, *lines)
     return 0
 
 
@@ -115,10 +103,10 @@ def rm(args: Namespace) -> int:
 
 def _rm_batch(args: Namespace) -> int:
     name = batch_name(args.batch)
-    cluster = reached(Settings.load())
-    with told_if_interrupted("Run it again to go on."), telling(Console(stderr=True)) as told:
+    cluster = connect(Settings.load())
+    with if_interrupted("Run it again to go on."), telling(Console(stderr=True)) as told:
         objects = remove_batch(cluster, name, force=args.force, told=told)
-    tell(
+    print_result(
         args,
         {"batch": name, "state": "removed", "objects": objects},
         f"Batch {name} is removed: {count(objects, 'object')}.",
@@ -128,10 +116,10 @@ def _rm_batch(args: Namespace) -> int:
 
 
 def _rm_unused(args: Namespace) -> int:
-    cluster = reached(Settings.load())
-    with told_if_interrupted("Run it again to go on."), telling(Console(stderr=True)) as told:
+    cluster = connect(Settings.load())
+    with if_interrupted("Run it again to go on."), telling(Console(stderr=True)) as told:
         swept = sweep(cluster, dry_run=args.dry_run, told=told)
-    tell(
+    print_result(
         args,
         {"dry_run": args.dry_run, **asdict(swept)},
         f"{'Would remove' if args.dry_run else 'Removed'} {count(swept.objects, 'object')}: those of "
@@ -143,20 +131,20 @@ def _rm_unused(args: Namespace) -> int:
 
 def fetch(args: Namespace) -> int:
     """Bring a batch's pictures to this machine."""
-    cluster, batch = _reached_batch(args)
+    cluster, batch = _connected_batch(args)
     placed = lay_out(cluster.storage, cluster.settings, batch, Path(args.out))
     state = stored_status(cluster, batch)
-    tell(
+    print_result(
         args,
         {**state.as_json(), "out": args.out, "fetched": placed},
         f"{placed} of {batch.jobs} pictures are in {args.out}; the batch is {state.state}.",
     )
-    return exit_code(state)
+    return state.exit_code
 
 
-def _reached_batch(args: Namespace) -> tuple[Cluster, AnyBatch]:
+def _connected_batch(args: Namespace) -> tuple[Cluster, AnyBatch]:
     """The batch that is named, where both services answer."""
-    cluster = reached(Settings.load())
+    cluster = connect(Settings.load())
     return cluster, named_batch(cluster.storage, batch_name(args.batch))
 
 

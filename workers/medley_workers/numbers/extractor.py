@@ -1,4 +1,4 @@
-"""The network as a chain of links, with its gradient by hand: nothing is kept for autograd, and much is fused.
+"""Features of the network's layers, with the gradient by hand: nothing is kept for autograd, and much is fused.
 
 How a convolution is computed is up to :mod:`medley_workers.numbers.arithmetic`. The plain network, in float32 and
 differentiated by torch, is :mod:`medley_workers.network.vgg`; tests compare the two.
@@ -17,7 +17,7 @@ from medley_workers.network.vgg import Pooling, plain_float32
 from medley_workers.numbers.arithmetic import Convolution, masked, unpool
 
 
-class Chain:
+class Extractor:
     """The network up to the deepest of some layers, as a function of pictures, and its gradient."""
 
     def __init__(
@@ -28,7 +28,7 @@ class Chain:
         name: str = "",
         flags: Callable[[], AbstractContextManager[None]] = plain_float32,
     ) -> None:
-        """Join the links.
+        """Choose the stages.
 
         Args:
             layers: those of :data:`medley.layers.LAYERS` whose outputs are asked for, at least one
@@ -39,7 +39,7 @@ class Chain:
         """
         self._flags = flags
         self.name = name
-        self._links = list(_links(frozenset(layers), pooling, convolution))
+        self._stages = list(_stages(frozenset(layers), pooling, convolution))
         self.layers = frozenset(layers)
         self._outputs: list[Tensor] = []
         self._kept: list[Any] = []
@@ -53,10 +53,10 @@ class Chain:
         features = {}
         x = image
         with self._flags():
-            for link in self._links:
-                x, kept = link.forward(x)
-                if link.layer in self.layers:
-                    features[link.layer] = x
+            for stage in self._stages:
+                x, kept = stage.forward(x)
+                if stage.layer in self.layers:
+                    features[stage.layer] = x
                 if keep:
                     self._outputs.append(x)
                     self._kept.append(kept)
@@ -66,20 +66,20 @@ class Chain:
         """The gradient of the pictures of the last :meth:`forward`, (N, 3, H, W) of float32, from those of its outputs,
         of which the deepest must have one.
         """
-        masks = [output if link.rectified else None for link, output in zip(self._links, self._outputs, strict=True)]
-        gradient = _settled(gradients[self._links[-1].layer], masks[-1], None)
+        masks = [output if stage.rectified else None for stage, output in zip(self._stages, self._outputs, strict=True)]
+        gradient = _settled(gradients[self._stages[-1].layer], masks[-1], None)
         with self._flags():
-            for number in range(len(self._links) - 1, 0, -1):
-                before = self._links[number - 1]
-                gradient = self._links[number].backward(
+            for number in range(len(self._stages) - 1, 0, -1):
+                before = self._stages[number - 1]
+                gradient = self._stages[number].backward(
                     gradient, self._kept[number], masks[number - 1], gradients.get(before.layer)
                 )
-            gradient = self._links[0].backward(gradient, self._kept[0], None, None)
+            gradient = self._stages[0].backward(gradient, self._kept[0], None, None)
         self._outputs, self._kept = [], []
         return gradient.float().contiguous()
 
 
-class _Link(ABC):
+class _Stage(ABC):
     """A layer, or several in one; ``layer`` names its output, which is ``rectified`` if nothing in it is negative as a
     ReLU made it: there is then no gradient where it is nought.
     """
@@ -94,12 +94,12 @@ class _Link(ABC):
 
     @abstractmethod
     def backward(self, gradient: Tensor, kept: Any, mask: Tensor | None, add: Tensor | None) -> Tensor:
-        """The gradient of the input from that of the output, settled for the link before: with ``add``, and none where
+        """The gradient of the input from that of the output, settled for the stage before: with ``add``, and none where
         ``mask`` is nought.
         """
 
 
-class _Convolved(_Link):
+class _Convolved(_Stage):
     """A convolution, and the ReLU and the pooling that are fused with it."""
 
     def __init__(self, layer: str, convolution: Convolution) -> None:
@@ -120,7 +120,7 @@ class _Convolved(_Link):
         return self._convolution.backward(gradient, size, index, mask, add)
 
 
-class _Rectified(_Link):
+class _Rectified(_Stage):
     """A ReLU behind a convolution whose output is asked for."""
 
     def __init__(self, layer: str) -> None:
@@ -133,7 +133,7 @@ class _Rectified(_Link):
         return _settled(gradient, mask, add)  # its own mask was settled already
 
 
-class _LargestOfFour(_Link):
+class _LargestOfFour(_Stage):
     """Pooling behind a ReLU whose output is asked for."""
 
     def __init__(self, layer: str) -> None:
@@ -147,7 +147,7 @@ class _LargestOfFour(_Link):
         return _settled(unpool(gradient, *kept), mask, add)
 
 
-class _MeanOfFour(_Link):
+class _MeanOfFour(_Stage):
     """Average pooling. What is nought in its output says that all four were, but not which of them were otherwise."""
 
     def __init__(self, layer: str) -> None:
@@ -159,17 +159,13 @@ class _MeanOfFour(_Link):
     def backward(self, gradient: Tensor, kept: Any, mask: Tensor | None, add: Tensor | None) -> Tensor:
         height, width = kept
         spread = F.interpolate(gradient / 4, scale_factor=2, mode="nearest")
-        odd = (
-            0,
-            width - spread.shape[3],
-            0,
-            height - spread.shape[2],
-        )  # a last row or column that none of the means has
+        # A last row or column may have been in none of the means.
+        odd = (0, width - spread.shape[3], 0, height - spread.shape[2])
         return _settled(F.pad(spread, odd) if any(odd) else spread, mask, add)
 
 
-def _links(layers: frozenset[str], pooling: Pooling, convolution: Callable[[str], Convolution]) -> Iterator[_Link]:
-    """The links up to the deepest layer, as few as its layers allow."""
+def _stages(layers: frozenset[str], pooling: Pooling, convolution: Callable[[str], Convolution]) -> Iterator[_Stage]:
+    """The stages up to the deepest layer, as few as its layers allow."""
     run: Sequence[str] = LAYERS[: max(LAYERS.index(layer) for layer in layers) + 1]
     fused = 0
     for layer, *following in (run[n : n + 3] for n in range(len(run))):
@@ -195,7 +191,7 @@ def _fused(conv: str, following: Sequence[str], layers: frozenset[str], pooling:
 
 
 def _settled(gradient: Tensor, mask: Tensor | None, add: Tensor | None) -> Tensor:
-    """See :meth:`_Link.backward`."""
+    """See :meth:`_Stage.backward`."""
     if add is not None:
         gradient = gradient + add.to(gradient.dtype)
     return masked(gradient if mask is None else gradient.to(mask.dtype), mask)

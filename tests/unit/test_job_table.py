@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from medley.batches.ondisk import JobTable
+from medley.batches.job_table import JobTable
 from medley.errors import StorageRefused
 
 SEED = 6
