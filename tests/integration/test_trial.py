@@ -50,7 +50,7 @@ print(row("VmHWM") - before)
     ("size", "options"),
     [
         ((256, 192), {"num_steps": 2}),
-        ((448, 336), {"num_steps": 1}),
+        pytest.param((448, 336), {"num_steps": 1}, marks=pytest.mark.soak),
         ((256, 192), {"num_steps": 12, "content_layers": ["block2_relu2"], "style_layers": ["block2_relu1"]}),
     ],
 )

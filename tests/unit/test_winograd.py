@@ -347,7 +347,7 @@ def test_the_doctor_says_how_to_mend_what_can_be_mended(
     monkeypatch.setattr(platform, "machine", lambda: machine)
     found = painting._kernel_finding({"no_kernel": "The kernel was not built."})
     assert (found.state, found.found) == (state, "torch's convolutions, slower than our own: The kernel was not built")
-    assert found.remedy is None or found.remedy.startswith("Install gcc, then: pip install")
+    assert found.remedy is None or found.remedy.startswith("Install gcc, then medley again")
 
 
 def compiler() -> str:

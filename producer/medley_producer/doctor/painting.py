@@ -57,7 +57,7 @@ def torch(settings: Settings) -> Iterator[Finding]:
         yield Finding("torch", "yellow", found, "Ask again: the first time, it is read from a cold disk.")
     except subprocess.CalledProcessError as error:
         found = f"{version('torch')} does not import: {(error.stderr.strip().splitlines() or ['it crashed'])[-1]}"
-        yield Finding("torch", "red", found, f"{INSTALL_PAINTING} --force-reinstall")
+        yield Finding("torch", "red", found, "pip install --force-reinstall torch")
     else:
         yield _torch_finding(expected, told, settings)
         if not expected:
@@ -91,7 +91,7 @@ def _kernel_finding(told: dict[str, Any]) -> Finding:
     found = f"torch's convolutions, slower than our own: {why_not.removesuffix('.')}"
     if platform.machine() not in ("x86_64", "AMD64"):
         return Finding("kernel", "green", found)
-    return Finding("kernel", "yellow", found, f"Install gcc, then: {INSTALL_PAINTING} --force-reinstall --no-deps")
+    return Finding("kernel", "yellow", found, "Install gcc, then medley again, from its source: a clone or the .tar.gz.")
 
 
 def gpus(settings: Settings) -> Iterator[Finding]:

@@ -123,7 +123,7 @@ def _result(
         chosen=chosen,
         economy=attempt.economy,
         resumed_at=attempt.resumed_at,
-        versions={name: version(name) for name in ("medley", "torch")} | {"python": platform.python_version()},
+        versions={"medley": version("medley-farm"), "torch": version("torch"), "python": platform.python_version()},
         attempt=attempt.token,
         worker=studio.worker,
         finished_at=datetime.now(UTC),

@@ -89,7 +89,7 @@ def _result(job: Walk, batch: WalkBatch, gear: Gear, attempt: Attempt, seconds: 
         files=attempt.files,
         seconds=Seconds(load=0.0, paint=seconds, store=0.0, total=seconds),  # frames are stored while others are made
         device=device_name(gear.device),
-        versions={name: version(name) for name in ("medley", "torch", "numpy")} | {"python": platform.python_version()},
+        versions={"medley": version("medley-farm"), "numpy": version("numpy"), "python": platform.python_version()},
         attempt=attempt.token,
         worker=gear.worker,
         finished_at=datetime.now(UTC),
