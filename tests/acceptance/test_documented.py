@@ -45,7 +45,7 @@ AWS = (
     "tests/integration/test_deployed.py::test_composes_s3_server_knows_one_key_and_takes_the_rule_by_which_frames_expire",
 )
 DECIDED = ("it needs a batch at just the right moment", "tests/acceptance/test_control.py")
-COMPRESSED = ("it takes minutes", "tests/acceptance/test_vgg.py::test_a_file_is_made_and_looked_at_and_judged")
+COMPRESSED = ("it takes minutes", "tests/acceptance/test_vgg.py::test_files_are_made_and_looked_at_and_judged")
 
 PARITY = ("the two are compared", "tests/acceptance/test_neuralart_parity.py::test_pixels_are_neuralarts")
 ALIKE = (

