@@ -20,5 +20,5 @@ def findings_of(check: Callable[[], Iterator[Finding]]) -> dict[str, Finding]:
 
 def greet(url: str, **changes: Any) -> None:
     """Have a painting process say that it is there."""
-    here = {"name": "host#0", "version": "0.1.0", "engine": ENGINE, "device": "cpu", "model_loads": 0, "jobs": 0}
+    here = {"name": "host#0", "version": version("medley-farm"), "engine": ENGINE, "device": "cpu", "model_loads": 0, "jobs": 0}
     Ledger(Settings(redis_url=url)).greet(Painter.model_validate(here | changes))

@@ -200,7 +200,7 @@ def _redis_at_work(state: Path) -> str | None:
         found = Path(state, _AT_WORK).read_text("utf-8")
         with redis.Redis.from_url(found) as client:
             client.ping()
-    except (OSError, redis.RedisError):  # none has been, or it has ended
+    except (OSError, ValueError, redis.RedisError):  # none has been, or it has ended
         return None
     return found
 

@@ -83,6 +83,10 @@ NOT_RUN = {
     "pip install 'medley-farm": INSTALLED,
     "medley samples pictures": ALIKE,
     "medley run --content pictures/": ALIKE,
+    "medley dashboard first/": (
+        "it would have to wait for the run above",
+        "tests/integration/test_local.py::test_who_looks_at_a_run_that_is_at_work_sees_its_redis_and_later_its_pictures",
+    ),
     "medley dashboard results": (
         "it would have to wait for the run above",
         "tests/integration/test_local.py::test_who_looks_at_a_run_that_is_at_work_sees_its_redis_and_later_its_pictures",

@@ -40,6 +40,8 @@ def _token(args: Namespace, settings: Settings) -> str | None:
         if args.token:
             raise UsageError("--token lets nobody decide anything without --allow-control.")
         return None
+    if args.folder:
+        raise UsageError("Decide about a `medley run` where it runs: Ctrl-C stops it, and the same command goes on.")
     if settings.dashboard_token:
         return settings.dashboard_token
     if is_json(settings):  # a secret that nobody chose would stand in a log

@@ -89,7 +89,8 @@ def _result(job: Walk, batch: WalkBatch, gear: Gear, attempt: Attempt, seconds: 
         files=attempt.files,
         seconds=Seconds(load=0.0, paint=seconds, store=0.0, total=seconds),  # frames are stored while others are made
         device=device_name(gear.device),
-        versions={"medley": version("medley-farm"), "numpy": version("numpy"), "python": platform.python_version()},
+        versions={"medley": version("medley-farm"), "python": platform.python_version()}
+        | {name: version(name) for name in ("torch", "numpy")},
         attempt=attempt.token,
         worker=gear.worker,
         finished_at=datetime.now(UTC),
