@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from typing import Any
 
 from medley.broker.ledger import Ledger
@@ -20,5 +21,12 @@ def findings_of(check: Callable[[], Iterator[Finding]]) -> dict[str, Finding]:
 
 def greet(url: str, **changes: Any) -> None:
     """Have a painting process say that it is there."""
-    here = {"name": "host#0", "version": version("medley-farm"), "engine": ENGINE, "device": "cpu", "model_loads": 0, "jobs": 0}
+    here = {
+        "name": "host#0",
+        "version": version("medley-farm"),
+        "engine": ENGINE,
+        "device": "cpu",
+        "model_loads": 0,
+        "jobs": 0,
+    }
     Ledger(Settings(redis_url=url)).greet(Painter.model_validate(here | changes))

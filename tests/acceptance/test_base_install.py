@@ -15,6 +15,7 @@ from medley.settings import Settings
 from medley_producer.local import environment
 
 REPOSITORY = Path(__file__).parents[2]
+SOURCES = ("shared", "producer", "workers")
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An environment with nothing but `pip install medley-farm`; returns its folder of programs."""
     folder = tmp_path_factory.mktemp("base")
     source = folder / "source"  # a copy, as building leaves files behind
-    for name in ("shared", "producer", "workers"):
+    for name in SOURCES:
         shutil.copytree(REPOSITORY / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     (source / "docs").mkdir()
     for name in ("pyproject.toml", "docs/package.md", "LICENSE"):
@@ -88,3 +89,16 @@ def test_doctor_says_that_this_machine_can_submit_but_not_paint(base: Path) -> N
     assert ended.returncode == 0, ended.stdout + ended.stderr
     (torch,) = [check for check in json.loads(ended.stdout)["checks"] if check["name"] == "torch"]
     assert (torch["state"], torch["remedy"]) == ("yellow", "pip install 'medley-farm[worker]'")
+
+
+def test_what_is_installed_is_what_runs_and_nothing_else(base: Path) -> None:
+    listing = "import importlib.metadata as m; print(*(f for f in m.files('medley-farm')), sep='\\n')"
+    listed = subprocess.run([base / "python", "-I", "-c", listing], capture_output=True, text=True, check=True).stdout.split()
+    ours = {Path(name) for name in listed if name.startswith("medley") and "dist-info" not in name}
+    assert {path.parts[0] for path in ours} == {"medley", "medley_producer", "medley_workers"}
+    lie_here = {path.relative_to(REPOSITORY / name) for name in SOURCES for path in (REPOSITORY / name).rglob("*.*")}
+    unwanted = {".pyc", ".so", ".c"}  # what Python and a compiler make, and what that is made of
+    assert {path for path in ours if path.suffix not in unwanted - {".c"}} == {
+        path for path in lie_here if path.suffix not in unwanted
+    }
+    assert any(name.endswith("licenses/LICENSE") for name in listed)
