@@ -170,7 +170,7 @@ def broken_looks(ended: Ended, out: Path, capsys: pytest.CaptureFixture[str]) ->
 RECORDS = ("batch", "manifest", "control", "result", "done outcome", "failed outcome", "finished", "failures")
 
 
-@pytest.mark.parametrize("number", [8, pytest.param(60, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("number", [6, pytest.param(60, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("record", RECORDS)
 def test_a_hostile_record_costs_a_sentence(
     record: str, number: int, ended: Ended, tmp_path: Path, capsys: pytest.CaptureFixture[str]
