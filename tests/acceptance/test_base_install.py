@@ -93,7 +93,9 @@ def test_doctor_says_that_this_machine_can_submit_but_not_paint(base: Path) -> N
 
 def test_what_is_installed_is_what_runs_and_nothing_else(base: Path) -> None:
     listing = "import importlib.metadata as m; print(*(f for f in m.files('medley-farm')), sep='\\n')"
-    listed = subprocess.run([base / "python", "-I", "-c", listing], capture_output=True, text=True, check=True).stdout.split()
+    listed = subprocess.run(
+        [base / "python", "-I", "-c", listing], capture_output=True, text=True, check=True
+    ).stdout.split()
     ours = {Path(name) for name in listed if name.startswith("medley") and "dist-info" not in name}
     assert {path.parts[0] for path in ours} == {"medley", "medley_producer", "medley_workers"}
     lie_here = {path.relative_to(REPOSITORY / name) for name in SOURCES for path in (REPOSITORY / name).rglob("*.*")}
